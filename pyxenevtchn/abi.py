@@ -1,0 +1,199 @@
+"""What <xen/evtchn.h> and Xen's public headers say: requests, VIRQs, domids, ports as bytes.
+
+Pure: nothing here makes a system call. The requests' numbers are not here: the compiler has them.
+"""
+
+import enum
+import operator
+from array import array
+from collections.abc import Iterable
+from typing import Self, SupportsIndex
+
+DOMID_FIRST_RESERVED = 0x7FF0
+DOMID_SELF = 0x7FF0
+DOMID_IO = 0x7FF1
+DOMID_XEN = 0x7FF2
+DOMID_COW = 0x7FF3
+DOMID_INVALID = 0x7FF4
+DOMID_IDLE = 0x7FFF
+
+DOMID_MAX = 0xFFFF
+UINT32_MAX = 0xFFFF_FFFF
+PORT_BYTES = 4
+
+
+class Request(enum.StrEnum):
+    """The driver's requests, by the names that its header and the messages here give them."""
+
+    BIND_VIRQ = "bind_virq"
+    BIND_INTERDOMAIN = "bind_interdomain"
+    BIND_UNBOUND_PORT = "bind_unbound_port"
+    UNBIND = "unbind"
+    NOTIFY = "notify"
+    RESET = "reset"
+    RESTRICT_DOMID = "restrict_domid"
+    BIND_STATIC = "bind_static"
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the fields of the request's struct, in order."""
+        return _PARAMETERS[self]
+
+
+_PARAMETERS = {
+    Request.BIND_VIRQ: ("virq",),
+    Request.BIND_INTERDOMAIN: ("remote_domain", "remote_port"),
+    Request.BIND_UNBOUND_PORT: ("remote_domain",),
+    Request.UNBIND: ("port",),
+    Request.NOTIFY: ("port",),
+    Request.RESET: (),
+    Request.RESTRICT_DOMID: ("domid",),
+    Request.BIND_STATIC: ("port",),
+}
+
+
+class VirqScope(enum.StrEnum):
+    """How often Xen lets a VIRQ be bound, and to which of its events a binding listens."""
+
+    VCPU = "vcpu"
+    """Once for each vCPU. The driver binds it on vCPU 0."""
+    DOMAIN = "domain"
+    """Once for each domain."""
+    GLOBAL = "global"
+    """Raised in one domain alone: its handler, dom0 unless the toolstack says otherwise."""
+
+
+class Virq(enum.IntEnum):
+    """Xen's virtual interrupts, by the names and numbers of its public headers."""
+
+    TIMER = 0
+    DEBUG = 1
+    CONSOLE = 2
+    DOM_EXC = 3
+    TBUF = 4
+    DEBUGGER = 6
+    XENOPROF = 7
+    CON_RING = 8
+    PCPU_STATE = 9
+    MEM_EVENT = 10
+    ARGO = 11
+    ENOMEM = 12
+    XENPMU = 13
+    ARCH_0 = 16
+    ARCH_1 = 17
+    ARCH_2 = 18
+    ARCH_3 = 19
+    ARCH_4 = 20
+    ARCH_5 = 21
+    ARCH_6 = 22
+    ARCH_7 = 23
+    MCA = ARCH_0
+
+    @property
+    def scope(self) -> VirqScope:
+        """Whether the VIRQ is one of a vCPU, of a domain, or global (the hypervisor's rule)."""
+        return virq_scope(self)
+
+    @classmethod
+    def parse(cls, text: str | SupportsIndex) -> Self:
+        """Find a VIRQ by name or number.
+
+        Args:
+            text: a name in either case, with or without ``VIRQ_``, with ``-`` or ``_``, or a
+                number as an int or in decimal: ``"CON_RING"``, ``"virq-con-ring"``, ``"8"``, 8.
+
+        Raises:
+            ValueError: no VIRQ has that name or number.
+            TypeError: neither a string nor an integer.
+
+        """
+        if not isinstance(text, str):
+            number = operator.index(text)
+        elif text.strip().isdecimal():
+            number = int(text)
+        else:
+            name = text.strip().upper().replace("-", "_").removeprefix("VIRQ_")
+            if name in cls.__members__:
+                return cls[name]
+            number = -1
+        try:
+            return cls(number)
+        except ValueError:
+            names = ", ".join(cls.__members__)
+            raise ValueError(f"no VIRQ is called {text!r}: the names are {names}") from None
+
+
+NR_VIRQS = 24
+"""Xen refuses this VIRQ and every higher one with EINVAL."""
+
+_SCOPES = {
+    Virq.TIMER: VirqScope.VCPU,
+    Virq.DEBUG: VirqScope.VCPU,
+    Virq.XENOPROF: VirqScope.VCPU,
+    Virq.XENPMU: VirqScope.VCPU,
+    Virq.ARGO: VirqScope.DOMAIN,
+}
+
+
+def virq_scope(virq: int) -> VirqScope:
+    """Tell the scope of any VIRQ number: those that have no name are global (hypervisor)."""
+    return _SCOPES.get(virq, VirqScope.GLOBAL)  # type: ignore[call-overload]
+
+
+def virq_name(virq: int) -> str:
+    """Give the VIRQ's name, or its number where it has none."""
+    try:
+        return Virq(virq).name
+    except ValueError:
+        return str(virq)
+
+
+def check_uint32(name: str, value: SupportsIndex) -> int:
+    """Return the value as an int that fits the driver's 32-bit field.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: negative, or over 32 bits.
+
+    """
+    number = operator.index(value)
+    if not 0 <= number <= UINT32_MAX:
+        raise ValueError(f"{name} must be 0 to {UINT32_MAX}, not {number}")
+    return number
+
+
+def check_domid(name: str, value: SupportsIndex) -> int:
+    """Return the value as a domid; the kernel would cut a larger one to 16 bits in silence.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: negative, or over 16 bits.
+
+    """
+    number = operator.index(value)
+    if not 0 <= number <= DOMID_MAX:
+        raise ValueError(f"{name} must be a domid, 0 to {DOMID_MAX}, not {number}")
+    return number
+
+
+def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
+    """Pack one port or many as the driver reads them: native 32-bit words.
+
+    Raises:
+        TypeError: something in it is not an integer.
+        ValueError: a port is negative or over 32 bits.
+
+    """
+    many = list(ports) if isinstance(ports, Iterable) else [ports]
+    try:
+        packed = array("I", many)  # type: ignore[arg-type]
+    except OverflowError:
+        for port in many:
+            check_uint32("port", port)
+        raise
+    return memoryview(packed).cast("B")
+
+
+def unpack_ports(data: bytes) -> list[int]:
+    """Unpack what the driver's read gave: native 32-bit words, oldest event first."""
+    return memoryview(data).cast("I").tolist()

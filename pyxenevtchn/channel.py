@@ -1,0 +1,414 @@
+"""EventChannel: a handle of the event-channel driver, the class that people use."""
+
+import contextlib
+import errno
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Self, SupportsIndex
+
+from .abi import (
+    PORT_BYTES,
+    Request,
+    check_domid,
+    check_uint32,
+    pack_ports,
+    unpack_ports,
+    virq_name,
+)
+from .device import Device, open_device
+from .handle import Handle
+
+# What one read can give where a page is 4 KiB.
+_PAGE_PORTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How a port was bound, in the driver's words.
+
+    Attributes:
+        request: the request that bound it.
+        virq: the VIRQ's number, for BIND_VIRQ.
+        remote_domain: the other end's domid, for BIND_INTERDOMAIN and BIND_UNBOUND_PORT.
+        remote_port: the other end's port there, for BIND_INTERDOMAIN.
+
+    """
+
+    request: Request
+    virq: int | None = None
+    remote_domain: int | None = None
+    remote_port: int | None = None
+
+
+class EventChannel:
+    """An open handle of Xen's event-channel driver: its ports, and the events that come on them.
+
+    Open one with ``EventChannel.open()`` and use it as a context manager. Closing it unbinds every
+    port that it holds.
+
+    A port that delivers an event is masked until ``unmask``: further events on it become one,
+    which comes once it is unmasked. So the order is: read, do the work, unmask.
+
+    Threads: every method may be called from several threads at once. ``close`` wakes those that
+    wait, with ChannelClosed; the descriptor is released when the last call under way has
+    returned. Two threads that read share the events between them.
+
+    Fork: a handle belongs to the process that opened it. A child may only close it or take
+    ``fileno()``; anything else is a RuntimeError.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._handle = Handle(device)
+        self._bindings: dict[int, Binding] = {}
+        # Kept over the request and its record, so that a port freed and given again between the
+        # two is not recorded wrongly. Reentrant, for signal handlers.
+        self._bind_lock = threading.RLock()
+        # One reader at a time on a handle whose read would wait where close could not wake it.
+        self._read_lock = threading.RLock()
+        _channels.add(self)
+
+    @classmethod
+    def open(
+        cls,
+        device: str | os.PathLike[str] | Device | None = None,
+        *,
+        nonblocking: bool = True,
+        cloexec: bool = True,
+    ) -> Self:
+        """Open a handle.
+
+        Args:
+            device: a path, a Device, or None for what the environment variable XENEVTCHN_DEVICE
+                names, or else /dev/xen/evtchn.
+            nonblocking: open with O_NONBLOCK: ``read`` then raises BlockingIOError where it would
+                have to wait. ``poll`` and ``wait`` are the same either way.
+            cloexec: close the descriptor when the process executes another program.
+
+        Raises:
+            OSError: it cannot be opened (FileNotFoundError, PermissionError, ...); a note says
+                what to do.
+
+        """
+        if device is None or isinstance(device, str | os.PathLike):
+            device = open_device(device, nonblocking=nonblocking, cloexec=cloexec)
+        return cls(device)
+
+    @classmethod
+    def from_fd(cls, fd: int, *, closefd: bool = True) -> Self:
+        """Adopt a descriptor of the driver: inherited, received, or duplicated.
+
+        Its ports and pending events are shared with every duplicate of it (driver). ``bindings``
+        starts empty, since the driver does not tell which ports it holds; they work all the same.
+
+        Args:
+            fd: the descriptor.
+            closefd: whether closing the handle closes it.
+
+        Raises:
+            OSError: EBADF where it is not open, ENOTTY where it is no character device.
+
+        """
+        from .kernel import KernelDevice  # noqa: PLC0415 - loads the compiled code
+
+        return cls(KernelDevice(fd, f"fd {fd}", closefd=closefd))
+
+    def fileno(self) -> int:
+        """Return the descriptor, for select, poll, epoll, asyncio and fcntl.
+
+        Always writable; readable while events are pending; POLLERR alone after an overflow. An
+        edge-triggered epoll, like SIGIO, hears of the change from none pending to some (driver).
+        """
+        return self._handle.fileno()
+
+    def close(self) -> None:
+        """Close the handle and unbind its ports; do nothing if it is closed already."""
+        self._handle.close()
+
+    @property
+    def name(self) -> str:
+        """The device's name: its path, ``fd N`` for an adopted descriptor, or ``fake:...``."""
+        return self._handle.device.name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the handle is closed."""
+        return self._handle.closed
+
+    @property
+    def bindings(self) -> Mapping[int, Binding]:
+        """The ports that this object bound, and how: a live, read-only view.
+
+        Copy it, ``dict(channel.bindings)``, to go through it while other threads bind.
+        """
+        return MappingProxyType(self._bindings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"fd={self.fileno()} ports={len(self._bindings)}"
+        return f"<{type(self).__name__} {self.name} {state}>"
+
+    def bind_virq(self, virq: int) -> int:
+        """Bind a VIRQ to a new port and return the port; it is unmasked.
+
+        A VIRQ of a vCPU is bound on vCPU 0 (driver).
+
+        Args:
+            virq: a Virq, or its number.
+
+        Raises:
+            FileExistsError: the VIRQ is bound in this domain already, by whomever (hypervisor).
+            PermissionError: the handle is restricted (driver).
+            OSError: EINVAL for a VIRQ that Xen has not, EBUSY where this domain is not the one
+                that handles it (Xen 4.21 and newer; older ones bind it and it never fires), ENOSPC
+                when the domain has no port left.
+
+        """
+        virq = check_uint32("virq", virq)
+        return self._bind(Binding(Request.BIND_VIRQ, virq=virq), virq)
+
+    def bind_interdomain(self, remote_domain: SupportsIndex, remote_port: SupportsIndex) -> int:
+        """Connect a new port to another domain's unbound port and return it; it is unmasked.
+
+        The new port starts with one event pending, which nobody sent (hypervisor): the first read
+        gives it, and it says nothing about the other end.
+
+        Args:
+            remote_domain: the other end's domid, or DOMID_SELF.
+            remote_port: the port that it allocated for this domain.
+
+        Raises:
+            ProcessLookupError: there is no such domain.
+            PermissionError: the handle is restricted to another domain.
+            OSError: EINVAL where the remote port is not unbound, or is reserved for another
+                domain; ENOSPC when this domain has no port left.
+
+        """
+        domid = check_domid("remote_domain", remote_domain)
+        port = check_uint32("remote_port", remote_port)
+        binding = Binding(Request.BIND_INTERDOMAIN, remote_domain=domid, remote_port=port)
+        return self._bind(binding, domid, port)
+
+    def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
+        """Allocate a port that ``remote_domain`` may connect to, and return it; it is unmasked.
+
+        When the other end goes away the port is unbound again, in silence (hypervisor).
+
+        Args:
+            remote_domain: the domid, or DOMID_SELF; whether it exists is not checked (hypervisor).
+
+        Raises:
+            PermissionError: the handle is restricted (driver).
+            OSError: ENOSPC when this domain has no port left.
+
+        """
+        domid = check_domid("remote_domain", remote_domain)
+        return self._bind(Binding(Request.BIND_UNBOUND_PORT, remote_domain=domid), domid)
+
+    def bind_static(self, port: SupportsIndex) -> None:
+        """Take over a port that exists already: one that Xen set up at boot for this domain.
+
+        Danger: the kernel does not check who owns the port. One that another handle holds, in any
+        process, makes it oops when the handles close; one that the kernel itself uses (it answers
+        EBUSY) hangs the machine. This refuses the ports of this process's other handles, which is
+        all that it can know. Unbinding leaves the port itself open (driver).
+
+        Raises:
+            OSError: ENOSYS before Linux 6.6, EISCONN for a port that this handle has, EBUSY for
+                one that another handle of this process has (refused here), ENOMEM for one higher
+                than the kernel can have.
+
+        """
+        port = check_uint32("port", port)
+        with self._bind_lock:
+            with self._handle as device:
+                if self._held_elsewhere(port, device):
+                    raise OSError(
+                        errno.EBUSY,
+                        f"bind_static(port={port}): refused: another handle of this process holds"
+                        " the port, and the kernel would oops",
+                        device.name,
+                    )
+                device.ioctl(Request.BIND_STATIC, port)
+            self._bindings[port] = Binding(Request.BIND_STATIC)
+
+    def unbind(self, port: SupportsIndex) -> None:
+        """Close a port of this handle. Events of it already in the ring are read all the same.
+
+        The other end is not told (hypervisor).
+
+        Raises:
+            OSError: ENOTCONN for a port that this handle has not, EINVAL for one higher than the
+                kernel can have.
+
+        """
+        port = check_uint32("port", port)
+        with self._bind_lock:
+            with self._handle as device:
+                device.ioctl(Request.UNBIND, port)
+            self._bindings.pop(port, None)
+
+    def notify(self, port: SupportsIndex) -> None:
+        """Send an event to the other end of a port of this handle.
+
+        Where nobody is at the other end it is dropped in silence (hypervisor).
+
+        Raises:
+            OSError: ENOTCONN for a port that this handle has not (driver).
+            ValueError: the port is a VIRQ's: it has no other end, and the kernel would say nothing.
+
+        """
+        port = check_uint32("port", port)
+        binding = self._bindings.get(port)
+        if binding is not None and binding.virq is not None:
+            raise ValueError(
+                f"port {port} is bound to VIRQ {virq_name(binding.virq)} and has no other end"
+            )
+        with self._handle as device:
+            device.ioctl(Request.NOTIFY, port)
+
+    def reset(self) -> None:
+        """Empty the ring, pending events included, and clear an overflow.
+
+        The ports whose events were dropped stay masked (driver): ``unmask`` every bound port next.
+        """
+        with self._handle as device:
+            device.ioctl(Request.RESET)
+
+    def restrict_domid(self, domid: SupportsIndex) -> None:
+        """Limit the handle, for good, to connecting to one domain.
+
+        Afterwards BIND_VIRQ, BIND_UNBOUND_PORT and BIND_INTERDOMAIN to any other domid fail with
+        PermissionError; the ports that it has go on working (driver). BIND_STATIC is not limited.
+
+        Raises:
+            PermissionError: it is restricted already.
+            OSError: EINVAL for domid 0 and the reserved ones (DOMID_FIRST_RESERVED and above).
+
+        """
+        domid = check_domid("domid", domid)
+        with self._handle as device:
+            device.ioctl(Request.RESTRICT_DOMID, domid)
+
+    def read(self, max_ports: SupportsIndex = _PAGE_PORTS) -> list[int]:
+        """Take pending events and return their ports, oldest first; each is masked now.
+
+        A port can come twice, if it was unmasked before it was read, and can be one that has been
+        unbound since (driver). A handle that blocks waits for an event.
+
+        Args:
+            max_ports: the most to take, in ports; the driver gives one page (1024) at most.
+
+        Raises:
+            BlockingIOError: nothing is pending and the handle does not block.
+            RingOverflow: events were dropped; nothing can be read until ``reset``.
+            ChannelClosed: the handle was closed, before or while this waited.
+
+        """
+        size = PORT_BYTES * check_uint32("max_ports", max_ports)
+        with self._handle as device:
+            if device.blocking and size:
+                return self._wait(device, None, size)
+            return unpack_ports(device.read(size))
+
+    def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
+        """Let ports deliver again; an event that came while one was masked comes now.
+
+        The driver skips, in silence, ports that are unmasked already or not of this handle.
+
+        Args:
+            ports: one port or any number of them.
+
+        Returns:
+            How many ports were handed to the driver.
+
+        """
+        data = pack_ports(ports)
+        done = 0
+        with self._handle as device:
+            while done < len(data):
+                done += device.write(data[done:])
+        return done // PORT_BYTES
+
+    def poll(self, timeout: float | None = None) -> int:
+        """Wait until an event is pending or the ring has overflowed.
+
+        Args:
+            timeout: seconds; None waits for ever, 0 not at all.
+
+        Returns:
+            select.POLLIN, select.POLLERR after an overflow, or 0 when the time is over.
+
+        Raises:
+            ChannelClosed: the handle was closed, before or while this waited.
+
+        """
+        return self._handle.poll(timeout)
+
+    def wait(self, timeout: float | None = None) -> list[int]:
+        """Wait for events and take them: ``poll``, then ``read``.
+
+        Args:
+            timeout: seconds; None waits for ever, 0 not at all.
+
+        Returns:
+            The ports, oldest first, each masked now; [] when the time is over.
+
+        Raises:
+            RingOverflow: events were dropped; nothing can be read until ``reset``.
+            ChannelClosed: the handle was closed, before or while this waited.
+
+        """
+        with self._handle as device:
+            return self._wait(device, timeout, PORT_BYTES * _PAGE_PORTS)
+
+    def _wait(self, device: Device, timeout: float | None, size: int) -> list[int]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._handle.poll(timeout):
+            if not device.blocking:
+                # Another reader may have been faster; then this one goes on waiting.
+                with contextlib.suppress(BlockingIOError):
+                    return unpack_ports(device.read(size))
+            else:
+                # The driver's read would wait, deaf to close, if another reader were faster.
+                with self._read_lock:
+                    if self._handle.poll(0):
+                        return unpack_ports(device.read(size))
+            if deadline is not None:
+                timeout = max(0.0, deadline - time.monotonic())
+        return []
+
+    def _bind(self, binding: Binding, *arguments: int) -> int:
+        with self._bind_lock:
+            with self._handle as device:
+                port = device.ioctl(binding.request, *arguments)
+            self._bindings[port] = binding
+        return port
+
+    def _held_elsewhere(self, port: int, device: Device) -> bool:
+        """Tell whether another open handle of this process, in the same domain, has the port."""
+        return any(
+            port in other.bindings
+            and not other.closed
+            and other._handle.device.port_space == device.port_space  # noqa: SLF001 - our own kind
+            for other in list(_channels)
+            if other is not self
+        )
+
+
+# Only to keep bind_static from a port of another handle; it keeps nobody alive.
+_channels: weakref.WeakSet[EventChannel] = weakref.WeakSet()

@@ -1,0 +1,137 @@
+"""The exceptions, and the hints that come with them.
+
+    OSError             with the driver's errno, in Python's own subclass for it:
+     |                  PermissionError, FileExistsError, BlockingIOError, ...
+     +- RingOverflow    EFBIG: the handle's ring was full and events were dropped
+    ValueError
+     +- ChannelClosed   the handle is closed, or was closed while the call waited
+
+An OSError names the operation with its arguments and keeps the errno; where advice helps, it is
+a note on the exception (PEP 678).
+"""
+
+import errno
+import os
+from pathlib import Path
+
+from .abi import Request, virq_name
+
+
+class RingOverflow(OSError):
+    """The handle's ring was full when an event came: it and maybe more were dropped (EFBIG).
+
+    The driver says so at every read until the ring is reset.
+    """
+
+
+class ChannelClosed(ValueError):
+    """The handle is closed, or was closed by another thread while this call was under way."""
+
+
+def operation_error(
+    operation: str, arguments: tuple[int, ...], number: int, device: str
+) -> OSError:
+    """Make the exception for a failed request, read or write.
+
+    Args:
+        operation: a Request, "read" or "write".
+        arguments: what the request was given, in its struct's order.
+        number: the errno.
+        device: the device's name, for the message.
+
+    """
+    call = f"{operation}({_describe(operation, arguments)})"
+    kind = RingOverflow if number == errno.EFBIG else OSError
+    error = kind(number, f"{call}: {os.strerror(number)}", device)
+    hint = _HINTS.get((operation, number)) or _HINTS.get(("", number))
+    if operation == Request.BIND_VIRQ and number == errno.EEXIST:
+        hint = _virq_holder_hint(arguments[0])
+    if hint:
+        error.add_note(hint)
+    return error
+
+
+def open_error(error: OSError, path: str) -> OSError:
+    """Add to an error of open(2) what to do about it on this machine."""
+    hint = _open_hint(error.errno, path)
+    if hint:
+        error.add_note(hint)
+    return error
+
+
+def _describe(operation: str, arguments: tuple[int, ...]) -> str:
+    if operation == Request.BIND_VIRQ:
+        return f"virq={virq_name(arguments[0])}"
+    if isinstance(operation, Request):
+        names = operation.parameters
+        return ", ".join(f"{name}={value}" for name, value in zip(names, arguments, strict=True))
+    return ", ".join(map(str, arguments))
+
+
+_KERNEL_VIRQS = {"TIMER", "CONSOLE", "PCPU_STATE", "ARCH_0"}
+_VIRQ_HOLDERS = {
+    "DOM_EXC": "xenstored",
+    "CON_RING": "xenconsoled, when it logs the hypervisor",
+    "TBUF": "xentrace",
+    "ENOMEM": "xen-lowmemd",
+}
+
+
+def _virq_holder_hint(virq: int) -> str:
+    name = virq_name(virq)
+    once = "a VIRQ can be bound once in a domain"
+    if name in _KERNEL_VIRQS:
+        return f"{once}, and in dom0 the kernel itself holds {name}"
+    if name in _VIRQ_HOLDERS:
+        return f"{once}; {name} is usually held by {_VIRQ_HOLDERS[name]}"
+    return f"{once}; another handle holds {name}, this one perhaps"
+
+
+_RESTRICTED = "the handle is restricted: only its one domain can be bound, and nothing lifts it"
+
+# By operation and errno; the empty operation stands for any.
+_HINTS: dict[tuple[str, int], str] = {
+    (Request.BIND_VIRQ, errno.EINVAL): "Xen has no such VIRQ, or it cannot be bound on vCPU 0",
+    (Request.BIND_VIRQ, errno.EBUSY): (
+        "this domain is not the one that handles the VIRQ: dom0 is, unless the toolstack set"
+        " another (Xen 4.21 and newer say so, older ones let it bind and it never fires)"
+    ),
+    (Request.BIND_VIRQ, errno.EACCES): _RESTRICTED,
+    (Request.BIND_UNBOUND_PORT, errno.EACCES): _RESTRICTED,
+    (Request.BIND_INTERDOMAIN, errno.EACCES): _RESTRICTED,
+    (Request.BIND_INTERDOMAIN, errno.ESRCH): "no domain has that domid; `xl list` shows them",
+    (Request.BIND_INTERDOMAIN, errno.EINVAL): (
+        "the remote port must be unbound and allocated for this domain: perhaps the remote side"
+        " has not allocated it yet, allocated it for another domain, or somebody has bound it"
+    ),
+    (Request.RESTRICT_DOMID, errno.EACCES): "a handle can be restricted once",
+    (Request.RESTRICT_DOMID, errno.EINVAL): "a handle cannot be restricted to dom0 or to a"
+    f" reserved domid ({0x7FF0} and above)",
+    (Request.UNBIND, errno.ENOTCONN): "this handle did not bind that port",
+    (Request.UNBIND, errno.EINVAL): "the port is higher than any that this kernel can have",
+    (Request.NOTIFY, errno.ENOTCONN): "a handle can notify only the ports that it bound itself",
+    (Request.BIND_STATIC, errno.ENOSYS): "static ports need Linux 6.6 or newer",
+    (Request.BIND_STATIC, errno.EISCONN): "this handle has bound that port already",
+    (Request.BIND_STATIC, errno.ENOMEM): "the port is higher than any that this kernel can have",
+    ("read", errno.EFBIG): (
+        "reset() empties the ring and clears this; then unmask() every bound port, for the"
+        " driver leaves them masked"
+    ),
+    ("", errno.ENOSPC): "the domain has no free port left; close handles that are not needed",
+    ("", errno.ENOTTY): "the descriptor is not one of the event-channel driver",
+}
+
+
+def _open_hint(number: int | None, path: str) -> str | None:
+    under_xen = Path("/proc/xen").exists() or Path("/sys/hypervisor/type").exists()
+    if number in {errno.EACCES, errno.EPERM}:
+        return f"run as root, or give your user read and write access to {path} (a udev rule)"
+    if number not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
+        return None
+    if not under_xen:
+        return (
+            "this machine does not run under Xen; without one, use the fake: XENEVTCHN_DEVICE=fake:"
+        )
+    if not Path("/sys/module/xen_evtchn").exists():
+        return "the driver is not loaded: modprobe xen-evtchn"
+    return f"the driver is loaded but {path} is not its node: look for `evtchn` in /proc/misc"

@@ -1,0 +1,165 @@
+"""An open device in use: which calls are under way, who waits, and when it may be closed."""
+
+import math
+import os
+import select
+import threading
+import warnings
+from types import TracebackType
+
+from .device import Device
+from .errors import ChannelClosed
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - one number for the process, changed by fork alone
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+# The longest wait that poll(2) takes; longer ones are made of several.
+_POLL_MAX_MS = 2**31 - 1
+
+
+class Handle:
+    """Lends a device to the calls that use it, and closes it when the last one is done.
+
+    ``with handle as device:`` borrows it. Closing refuses new calls, wakes those that wait, and
+    leaves the descriptor open until the last of them has gone: so no call ever meets a descriptor
+    number that somebody else has got meanwhile. Any thread, and a signal handler, may do
+    anything here at any time; after a fork the child may only close.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._lock = threading.RLock()  # a signal handler may come back while we hold it
+        self._users = 0
+        self._closed = False
+        self._forks = _forks
+        self._wake: int | None = None
+        self._poller: select.poll | None = None
+
+    @property
+    def device(self) -> Device:
+        """The device, without a promise that it is open: for names, not for calls."""
+        return self._device
+
+    @property
+    def closed(self) -> bool:
+        """Whether close has been called; a call under way may keep the descriptor a bit longer."""
+        return self._closed
+
+    def __enter__(self) -> Device:
+        if self._forks != _forks:
+            raise RuntimeError(
+                "this handle belongs to the parent process: after a fork the child may only close"
+                " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()"
+            )
+        with self._lock:
+            if self._closed:
+                raise ChannelClosed(f"{self._device.name}: the handle is closed")
+            self._users += 1
+        return self._device
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._closed and not self._users:
+                self._release()
+
+    def fileno(self) -> int:
+        """Return the device's descriptor.
+
+        Raises:
+            ChannelClosed: the handle is closed.
+
+        """
+        if self._closed:
+            raise ChannelClosed(f"{self._device.name}: the handle is closed")
+        return self._device.fileno()
+
+    def poll(self, timeout: float | None) -> int:
+        """Wait until something can be read, at most ``timeout`` seconds (None: for ever).
+
+        Returns:
+            POLLIN, POLLERR after an overflow, or 0 when the time is over.
+
+        Raises:
+            ChannelClosed: the handle was closed, before or while this waited.
+            ValueError: the timeout is negative or not a number.
+
+        """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
+        left = math.inf if timeout is None else timeout * 1000
+        with self as device:
+            fd = device.fileno()
+            poller = self._take_poller(fd)
+            try:
+                while True:
+                    step = min(left, _POLL_MAX_MS)
+                    ready = dict(poller.poll(step))
+                    left -= step
+                    if ready or left <= 0:
+                        break
+            finally:
+                self._poller = poller
+            if self._closed:
+                raise ChannelClosed(f"{device.name}: the handle was closed while a call waited")
+            return ready.get(fd, 0)
+
+    def close(self) -> None:
+        """Close, or do nothing if it is closed already."""
+        if self._forks != _forks:
+            # Our copy of the lock may have been held by a thread that this process has not got.
+            if not self._closed:
+                self._closed = True
+                self._release()
+            return
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            if self._users == 0:
+                self._release()
+            elif self._wake is not None:
+                os.eventfd_write(self._wake, 1)
+
+    def __del__(self) -> None:
+        if not self._closed:
+            if self._forks == _forks:
+                warnings.warn(
+                    f"{self._device.name}: the handle was never closed",
+                    ResourceWarning,
+                    source=self,
+                    stacklevel=1,
+                )
+            self.close()
+
+    def _take_poller(self, fd: int) -> select.poll:
+        # A poll object serves one thread at a time: the first one here gets the one that is kept.
+        with self._lock:
+            poller, self._poller = self._poller, None
+            if poller is None:
+                if self._wake is None:
+                    self._wake = os.eventfd(0)
+                poller = select.poll()
+                poller.register(fd, select.POLLIN)
+                poller.register(self._wake, select.POLLIN)
+            return poller
+
+    def _release(self) -> None:
+        wake, self._wake = self._wake, None
+        try:
+            self._device.close()
+        finally:
+            if wake is not None:
+                os.close(wake)
