@@ -7,7 +7,7 @@ import enum
 import operator
 from array import array
 from collections.abc import Iterable
-from typing import Self, SupportsIndex
+from typing import Self, SupportsIndex, cast
 
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_SELF = 0x7FF0
@@ -126,7 +126,7 @@ class Virq(enum.IntEnum):
 NR_VIRQS = 24
 """Xen refuses this VIRQ and every higher one with EINVAL."""
 
-_SCOPES = {
+_SCOPES: dict[int, VirqScope] = {
     Virq.TIMER: VirqScope.VCPU,
     Virq.DEBUG: VirqScope.VCPU,
     Virq.XENOPROF: VirqScope.VCPU,
@@ -137,7 +137,7 @@ _SCOPES = {
 
 def virq_scope(virq: int) -> VirqScope:
     """Tell the scope of any VIRQ number: those that have no name are global (hypervisor)."""
-    return _SCOPES.get(virq, VirqScope.GLOBAL)  # type: ignore[call-overload]
+    return _SCOPES.get(virq, VirqScope.GLOBAL)
 
 
 def virq_name(virq: int) -> str:
@@ -186,7 +186,7 @@ def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
     """
     many = list(ports) if isinstance(ports, Iterable) else [ports]
     try:
-        packed = array("I", many)  # type: ignore[arg-type]
+        packed = array("I", cast("list[int]", many))
     except OverflowError:
         for port in many:
             check_uint32("port", port)

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import Self
 
 from ._ffi import ffi, lib
@@ -72,4 +73,6 @@ class KernelDevice:
             os.close(fd)
 
 
-_FUNCTIONS = {request: getattr(lib, request) for request in Request}
+_FUNCTIONS: dict[Request, Callable[..., int]] = {
+    request: getattr(lib, request) for request in Request
+}
