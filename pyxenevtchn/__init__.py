@@ -16,7 +16,8 @@ from .abi import (
     Virq,
     VirqScope,
 )
-from .channel import Binding, EventChannel
+from .bindings import Binding
+from .channel import EventChannel
 from .device import Device
 from .errors import ChannelClosed, RingOverflow
 

@@ -105,7 +105,6 @@ class Virq(enum.IntEnum):
         Raises:
             ValueError: no VIRQ has that name or number.
             TypeError: neither a string nor an integer.
-
         """
         if not isinstance(text, str):
             number = operator.index(text)
@@ -154,7 +153,6 @@ def check_uint32(name: str, value: SupportsIndex) -> int:
     Raises:
         TypeError: not an integer.
         ValueError: negative, or over 32 bits.
-
     """
     number = operator.index(value)
     if not 0 <= number <= UINT32_MAX:
@@ -168,7 +166,6 @@ def check_domid(name: str, value: SupportsIndex) -> int:
     Raises:
         TypeError: not an integer.
         ValueError: negative, or over 16 bits.
-
     """
     number = operator.index(value)
     if not 0 <= number <= DOMID_MAX:
@@ -180,10 +177,11 @@ def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
     """Pack one port or many as the driver reads them: native 32-bit words.
 
     Raises:
-        TypeError: something in it is not an integer.
+        TypeError: something in it is not an integer; or bytes, whose elements are no ports.
         ValueError: a port is negative or over 32 bits.
-
     """
+    if isinstance(ports, bytes | bytearray | str):
+        raise TypeError(f"ports must be integers, not {type(ports).__name__}")
     many = list(ports) if isinstance(ports, Iterable) else [ports]
     try:
         packed = array("I", cast("list[int]", many))

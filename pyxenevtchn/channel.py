@@ -3,46 +3,16 @@
 import contextlib
 import errno
 import os
-import threading
-import time
-import weakref
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from collections.abc import Callable, Generator, Iterable, Mapping
+from types import TracebackType
 from typing import Self, SupportsIndex
 
-from .abi import (
-    PORT_BYTES,
-    Request,
-    check_domid,
-    check_uint32,
-    pack_ports,
-    unpack_ports,
-    virq_name,
-)
-from .device import Device, open_device
+from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports, virq_name
+from .bindings import Binding, Bindings
+from .device import Device, adopt_device, open_device
+from .errors import ChannelClosed, RingOverflow
 from .handle import Handle
-
-# What one read can give where a page is 4 KiB.
-_PAGE_PORTS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """How a port was bound, in the driver's words.
-
-    Attributes:
-        request: the request that bound it.
-        virq: the VIRQ's number, for BIND_VIRQ.
-        remote_domain: the other end's domid, for BIND_INTERDOMAIN and BIND_UNBOUND_PORT.
-        remote_port: the other end's port there, for BIND_INTERDOMAIN.
-
-    """
-
-    request: Request
-    virq: int | None = None
-    remote_domain: int | None = None
-    remote_port: int | None = None
+from .inbox import Inbox
 
 
 class EventChannel:
@@ -64,13 +34,8 @@ class EventChannel:
 
     def __init__(self, device: Device) -> None:
         self._handle = Handle(device)
-        self._bindings: dict[int, Binding] = {}
-        # Kept over the request and its record, so that a port freed and given again between the
-        # two is not recorded wrongly. Reentrant, for signal handlers.
-        self._bind_lock = threading.RLock()
-        # One reader at a time on a handle whose read would wait where close could not wake it.
-        self._read_lock = threading.RLock()
-        _channels.add(self)
+        self._bindings = Bindings(device.port_space)
+        self._inbox = Inbox(self._handle)
 
     @classmethod
     def open(
@@ -83,8 +48,8 @@ class EventChannel:
         """Open a handle.
 
         Args:
-            device: a path, a Device, or None for what the environment variable XENEVTCHN_DEVICE
-                names, or else /dev/xen/evtchn.
+            device: a path, ``fake:``, ``fake:?domid=N``, a Device, or None for what the
+                environment variable XENEVTCHN_DEVICE names, or else /dev/xen/evtchn.
             nonblocking: open with O_NONBLOCK: ``read`` then raises BlockingIOError where it would
                 have to wait. ``poll`` and ``wait`` are the same either way.
             cloexec: close the descriptor when the process executes another program.
@@ -92,7 +57,6 @@ class EventChannel:
         Raises:
             OSError: it cannot be opened (FileNotFoundError, PermissionError, ...); a note says
                 what to do.
-
         """
         if device is None or isinstance(device, str | os.PathLike):
             device = open_device(device, nonblocking=nonblocking, cloexec=cloexec)
@@ -111,11 +75,8 @@ class EventChannel:
 
         Raises:
             OSError: EBADF where it is not open, ENOTTY where it is no character device.
-
         """
-        from .kernel import KernelDevice  # noqa: PLC0415 - loads the compiled code
-
-        return cls(KernelDevice(fd, f"fd {fd}", closefd=closefd))
+        return cls(adopt_device(fd, closefd=closefd))
 
     def fileno(self) -> int:
         """Return the descriptor, for select, poll, epoll, asyncio and fcntl.
@@ -127,6 +88,7 @@ class EventChannel:
 
     def close(self) -> None:
         """Close the handle and unbind its ports; do nothing if it is closed already."""
+        self._bindings.release()
         self._handle.close()
 
     @property
@@ -145,7 +107,7 @@ class EventChannel:
 
         Copy it, ``dict(channel.bindings)``, to go through it while other threads bind.
         """
-        return MappingProxyType(self._bindings)
+        return self._bindings.view
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +121,7 @@ class EventChannel:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"fd={self.fileno()} ports={len(self._bindings)}"
+        state = "closed" if self.closed else f"fd={self.fileno()} ports={len(self.bindings)}"
         return f"<{type(self).__name__} {self.name} {state}>"
 
     def bind_virq(self, virq: int) -> int:
@@ -176,32 +138,39 @@ class EventChannel:
             OSError: EINVAL for a VIRQ that Xen has not, EBUSY where this domain is not the one
                 that handles it (Xen 4.21 and newer; older ones bind it and it never fires), ENOSPC
                 when the domain has no port left.
-
         """
         virq = check_uint32("virq", virq)
         return self._bind(Binding(Request.BIND_VIRQ, virq=virq), virq)
 
-    def bind_interdomain(self, remote_domain: SupportsIndex, remote_port: SupportsIndex) -> int:
+    def bind_interdomain(
+        self, remote_domain: SupportsIndex, remote_port: SupportsIndex, *, drain: bool = False
+    ) -> int:
         """Connect a new port to another domain's unbound port and return it; it is unmasked.
 
         The new port starts with one event pending, which nobody sent (hypervisor): the first read
-        gives it, and it says nothing about the other end.
+        gives it, and it says nothing about the other end. ``drain`` has it swallowed when it is
+        read. An event that the other end sends before then may be merged into it by the
+        hypervisor, so look once, after binding, at what you share with the other end; one that it
+        sends later is not lost.
 
         Args:
             remote_domain: the other end's domid, or DOMID_SELF.
             remote_port: the port that it allocated for this domain.
+            drain: swallow the event that nobody sent.
 
         Raises:
             ProcessLookupError: there is no such domain.
             PermissionError: the handle is restricted to another domain.
             OSError: EINVAL where the remote port is not unbound, or is reserved for another
                 domain; ENOSPC when this domain has no port left.
-
         """
         domid = check_domid("remote_domain", remote_domain)
         port = check_uint32("remote_port", remote_port)
         binding = Binding(Request.BIND_INTERDOMAIN, remote_domain=domid, remote_port=port)
-        return self._bind(binding, domid, port)
+        if not drain:
+            return self._bind(binding, domid, port)
+        with self._bindings.lock:
+            return self._inbox.bind_drained(lambda: self._bind(binding, domid, port))
 
     def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
         """Allocate a port that ``remote_domain`` may connect to, and return it; it is unmasked.
@@ -214,7 +183,6 @@ class EventChannel:
         Raises:
             PermissionError: the handle is restricted (driver).
             OSError: ENOSPC when this domain has no port left.
-
         """
         domid = check_domid("remote_domain", remote_domain)
         return self._bind(Binding(Request.BIND_UNBOUND_PORT, remote_domain=domid), domid)
@@ -231,12 +199,11 @@ class EventChannel:
             OSError: ENOSYS before Linux 6.6, EISCONN for a port that this handle has, EBUSY for
                 one that another handle of this process has (refused here), ENOMEM for one higher
                 than the kernel can have.
-
         """
         port = check_uint32("port", port)
-        with self._bind_lock:
+        with self._bindings.lock:
             with self._handle as device:
-                if self._held_elsewhere(port, device):
+                if self._bindings.held_elsewhere(port):
                     raise OSError(
                         errno.EBUSY,
                         f"bind_static(port={port}): refused: another handle of this process holds"
@@ -244,7 +211,7 @@ class EventChannel:
                         device.name,
                     )
                 device.ioctl(Request.BIND_STATIC, port)
-            self._bindings[port] = Binding(Request.BIND_STATIC)
+            self._bindings.add(port, Binding(Request.BIND_STATIC))
 
     def unbind(self, port: SupportsIndex) -> None:
         """Close a port of this handle. Events of it already in the ring are read all the same.
@@ -254,13 +221,13 @@ class EventChannel:
         Raises:
             OSError: ENOTCONN for a port that this handle has not, EINVAL for one higher than the
                 kernel can have.
-
         """
         port = check_uint32("port", port)
-        with self._bind_lock:
+        with self._bindings.lock:
             with self._handle as device:
                 device.ioctl(Request.UNBIND, port)
-            self._bindings.pop(port, None)
+            self._bindings.remove(port)
+            self._inbox.forget(port)
 
     def notify(self, port: SupportsIndex) -> None:
         """Send an event to the other end of a port of this handle.
@@ -270,7 +237,6 @@ class EventChannel:
         Raises:
             OSError: ENOTCONN for a port that this handle has not (driver).
             ValueError: the port is a VIRQ's: it has no other end, and the kernel would say nothing.
-
         """
         port = check_uint32("port", port)
         binding = self._bindings.get(port)
@@ -284,10 +250,12 @@ class EventChannel:
     def reset(self) -> None:
         """Empty the ring, pending events included, and clear an overflow.
 
-        The ports whose events were dropped stay masked (driver): ``unmask`` every bound port next.
+        The ports whose events were in it stay masked (driver): ``unmask`` every bound port next,
+        or use ``recover``, which does both.
         """
         with self._handle as device:
             device.ioctl(Request.RESET)
+            self._inbox.forget(*self.bindings)
 
     def restrict_domid(self, domid: SupportsIndex) -> None:
         """Limit the handle, for good, to connecting to one domain.
@@ -298,32 +266,26 @@ class EventChannel:
         Raises:
             PermissionError: it is restricted already.
             OSError: EINVAL for domid 0 and the reserved ones (DOMID_FIRST_RESERVED and above).
-
         """
         domid = check_domid("domid", domid)
         with self._handle as device:
             device.ioctl(Request.RESTRICT_DOMID, domid)
 
-    def read(self, max_ports: SupportsIndex = _PAGE_PORTS) -> list[int]:
+    def read(self, max_ports: SupportsIndex = 1024) -> list[int]:
         """Take pending events and return their ports, oldest first; each is masked now.
 
         A port can come twice, if it was unmasked before it was read, and can be one that has been
         unbound since (driver). A handle that blocks waits for an event.
 
         Args:
-            max_ports: the most to take, in ports; the driver gives one page (1024) at most.
+            max_ports: the most to take; the driver gives one page of them at most (1024 on x86).
 
         Raises:
             BlockingIOError: nothing is pending and the handle does not block.
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
-
         """
-        size = PORT_BYTES * check_uint32("max_ports", max_ports)
-        with self._handle as device:
-            if device.blocking and size:
-                return self._wait(device, None, size)
-            return unpack_ports(device.read(size))
+        return self._inbox.read(check_uint32("max_ports", max_ports))
 
     def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
         """Let ports deliver again; an event that came while one was masked comes now.
@@ -335,7 +297,6 @@ class EventChannel:
 
         Returns:
             How many ports were handed to the driver.
-
         """
         data = pack_ports(ports)
         done = 0
@@ -355,9 +316,8 @@ class EventChannel:
 
         Raises:
             ChannelClosed: the handle was closed, before or while this waited.
-
         """
-        return self._handle.poll(timeout)
+        return self._inbox.poll(timeout)
 
     def wait(self, timeout: float | None = None) -> list[int]:
         """Wait for events and take them: ``poll``, then ``read``.
@@ -371,44 +331,81 @@ class EventChannel:
         Raises:
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
-
         """
-        with self._handle as device:
-            return self._wait(device, timeout, PORT_BYTES * _PAGE_PORTS)
+        return self._inbox.wait(timeout)
 
-    def _wait(self, device: Device, timeout: float | None, size: int) -> list[int]:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self._handle.poll(timeout):
-            if not device.blocking:
-                # Another reader may have been faster; then this one goes on waiting.
-                with contextlib.suppress(BlockingIOError):
-                    return unpack_ports(device.read(size))
-            else:
-                # The driver's read would wait, deaf to close, if another reader were faster.
-                with self._read_lock:
-                    if self._handle.poll(0):
-                        return unpack_ports(device.read(size))
-            if deadline is not None:
-                timeout = max(0.0, deadline - time.monotonic())
-        return []
+    def events(
+        self,
+        timeout: float | None = None,
+        *,
+        on_overflow: Callable[[frozenset[int]], object] | None = None,
+    ) -> Generator[int]:
+        """Go through the events as they come: ``for port in channel.events(): ...``.
+
+        The port is masked while the body works and unmasked once the body is done with it, however
+        it ends: the next turn, break, an exception, or ``close()`` of this generator. Ports are
+        read and unmasked in batches: what a port sends meanwhile comes after the batch, as one
+        event. A loop that is left in the middle of a batch loses nothing: the rest comes first
+        next time, from ``events``, ``wait``, ``read`` and ``poll`` of this handle (not from
+        select or epoll on its descriptor, which do not know of it).
+
+        Events of a port that this handle has unbound since are left out; ``read`` and ``wait``
+        show them.
+
+        Args:
+            timeout: seconds without an event after which the loop ends; None never ends it, 0 ends
+                it when nothing is pending.
+            on_overflow: called with the result of ``recover`` when the ring has overflowed; the
+                loop then goes on.
+
+        Raises:
+            RingOverflow: events were dropped, and ``on_overflow`` is None.
+            ChannelClosed: the handle was closed, before or during the loop.
+        """
+        done: list[int] = []
+        try:
+            while True:
+                while (port := self._inbox.pop_backlog()) is not None:
+                    if self._bindings.is_stale(port):
+                        continue
+                    done.append(port)
+                    yield port
+                if done:
+                    self.unmask(done)
+                    done.clear()
+                try:
+                    ports = self._inbox.fetch(timeout)
+                except RingOverflow:
+                    if on_overflow is None:
+                        raise
+                    on_overflow(self.recover())
+                    continue
+                if not ports:
+                    return
+                self._inbox.backlog.extend(ports)
+        finally:
+            # A body that closed the handle has nothing left to unmask.
+            with contextlib.suppress(ChannelClosed):
+                self.unmask(done)
+
+    def recover(self) -> frozenset[int]:
+        """Go on after an overflow: empty the ring and unmask every bound port.
+
+        Events that the hypervisor kept, those of ports that were masked, come again.
+
+        Returns:
+            The ports whose events may have been lost: every bound one, since the driver does not
+            tell. Look at what each stands for as if an event had come.
+        """
+        with self._bindings.lock:
+            ports = frozenset(self.bindings)
+            self.reset()
+            self.unmask(ports)
+        return ports
 
     def _bind(self, binding: Binding, *arguments: int) -> int:
-        with self._bind_lock:
+        with self._bindings.lock:
             with self._handle as device:
                 port = device.ioctl(binding.request, *arguments)
-            self._bindings[port] = binding
+            self._bindings.add(port, binding)
         return port
-
-    def _held_elsewhere(self, port: int, device: Device) -> bool:
-        """Tell whether another open handle of this process, in the same domain, has the port."""
-        return any(
-            port in other.bindings
-            and not other.closed
-            and other._handle.device.port_space == device.port_space  # noqa: SLF001 - our own kind
-            for other in list(_channels)
-            if other is not self
-        )
-
-
-# Only to keep bind_static from a port of another handle; it keeps nobody alive.
-_channels: weakref.WeakSet[EventChannel] = weakref.WeakSet()

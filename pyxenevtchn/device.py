@@ -5,8 +5,9 @@ driver and on the fake.
 """
 
 import os
+import sys
 from collections.abc import Hashable
-from typing import Protocol
+from typing import Protocol, cast
 
 from .abi import Request
 
@@ -44,7 +45,6 @@ class Device(Protocol):
 
         Raises:
             OSError: with the driver's errno, from ``errors.operation_error``.
-
         """
 
     def read(self, size: int) -> bytes:
@@ -53,7 +53,6 @@ class Device(Protocol):
         Raises:
             BlockingIOError: the ring is empty and the device does not block.
             RingOverflow: events were dropped since the last RESET.
-
         """
 
     def write(self, data: memoryview) -> int:
@@ -69,18 +68,37 @@ def open_device(
     """Open a device by name.
 
     Args:
-        name: a path; None for what the environment variable XENEVTCHN_DEVICE says, or else
-            /dev/xen/evtchn.
+        name: a path; ``fake:``, or ``fake:?domid=N``, for a fake in this process; None for what the
+            environment variable XENEVTCHN_DEVICE says, or else /dev/xen/evtchn.
         nonblocking: whether the descriptor is opened with O_NONBLOCK.
         cloexec: whether the descriptor is closed when the process executes another program.
 
     Raises:
         OSError: it cannot be opened; a note says what to do.
-
+        ValueError: it starts with ``fake:`` and no fake is called so.
     """
     path = os.fspath(
         name if name is not None else os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
     )
+    if path.startswith("fake:"):
+        from .fake import open_named  # noqa: PLC0415 - only those who open a fake load it
+
+        return open_named(path, nonblocking=nonblocking, cloexec=cloexec)
     from .kernel import KernelDevice  # noqa: PLC0415 - only those who open it load the compiled code
 
     return KernelDevice.open(path, nonblocking=nonblocking, cloexec=cloexec)
+
+
+def adopt_device(fd: int, *, closefd: bool) -> Device:
+    """Make a device of a descriptor that is open already.
+
+    Raises:
+        OSError: EBADF where it is not open, ENOTTY where it is no event-channel device.
+    """
+    # A descriptor can be a fake's only where the fake has been loaded to open it.
+    fake = sys.modules.get("pyxenevtchn.fake.device")
+    if fake and (device := fake.adopt(fd, closefd=closefd)):
+        return cast("Device", device)
+    from .kernel import KernelDevice  # noqa: PLC0415 - only those who adopt it load the compiled code
+
+    return KernelDevice(fd, f"fd {fd}", closefd=closefd)

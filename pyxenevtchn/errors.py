@@ -38,7 +38,6 @@ def operation_error(
         arguments: what the request was given, in its struct's order.
         number: the errno.
         device: the device's name, for the message.
-
     """
     call = f"{operation}({_describe(operation, arguments)})"
     kind = RingOverflow if number == errno.EFBIG else OSError

@@ -80,7 +80,6 @@ class Handle:
 
         Raises:
             ChannelClosed: the handle is closed.
-
         """
         if self._closed:
             raise ChannelClosed(f"{self._device.name}: the handle is closed")
@@ -95,7 +94,6 @@ class Handle:
         Raises:
             ChannelClosed: the handle was closed, before or while this waited.
             ValueError: the timeout is negative or not a number.
-
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")

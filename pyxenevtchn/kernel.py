@@ -33,7 +33,6 @@ class KernelDevice:
 
         Raises:
             OSError: as open(2), with a note that says what to do; ENOTTY for what is no device.
-
         """
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_NONBLOCK if nonblocking else 0))

@@ -1,6 +1,5 @@
 """xenevtchn ping: round trips over a loopback pair of ports."""
 
-import itertools
 import math
 import statistics
 import time
@@ -45,9 +44,10 @@ def ping(ctx: click.Context, count: int | None, interval: float, device: str | N
     with loopback(name) as pair:
         click.echo(f"PING {pair.name}: port {pair.near_port} <-> port {pair.far_port}")
         try:
-            for sent in itertools.count(1) if count is None else range(1, count + 1):
-                if sent > 1:
+            while sent != count:
+                if sent:
                     time.sleep(interval)
+                sent += 1
                 elapsed = pair.round_trip()
                 if elapsed is None:
                     click.echo(f"seq={sent} no answer within {ANSWER_TIMEOUT:g} s")

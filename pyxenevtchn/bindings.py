@@ -1,0 +1,83 @@
+"""Which ports a handle has bound, and how; and which other handle of the process has one."""
+
+import threading
+import weakref
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from .abi import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How a port was bound, in the driver's words.
+
+    Attributes:
+        request: the request that bound it.
+        virq: the VIRQ's number, for BIND_VIRQ.
+        remote_domain: the other end's domid, for BIND_INTERDOMAIN and BIND_UNBOUND_PORT.
+        remote_port: the other end's port there, for BIND_INTERDOMAIN.
+    """
+
+    request: Request
+    virq: int | None = None
+    remote_domain: int | None = None
+    remote_port: int | None = None
+
+
+class Bindings:
+    """The ports of one handle.
+
+    Attributes:
+        lock: held over a request and its record here, so that a port which is freed and given
+            again between the two is not recorded wrongly. Reentrant, for signal handlers.
+    """
+
+    def __init__(self, port_space: Hashable) -> None:
+        self.lock = threading.RLock()
+        self._port_space = port_space
+        self._bound: dict[int, Binding] = {}
+        self._unbound: set[int] = set()
+        _open_handles.add(self)
+
+    @property
+    def view(self) -> Mapping[int, Binding]:
+        """The bound ports, live and read-only."""
+        return MappingProxyType(self._bound)
+
+    def get(self, port: int) -> Binding | None:
+        """Return how the port was bound, None if it was not bound here."""
+        return self._bound.get(port)
+
+    def add(self, port: int, binding: Binding) -> None:
+        """Record a port that the driver has bound; the lock is held since before it did."""
+        self._unbound.discard(port)
+        self._bound[port] = binding
+
+    def remove(self, port: int) -> None:
+        """Record that the driver has unbound the port; the lock is held since before it did."""
+        self._bound.pop(port, None)
+        self._unbound.add(port)
+
+    def is_stale(self, port: int) -> bool:
+        """Tell whether an event's port has been unbound here since, and not bound again."""
+        if port not in self._unbound:
+            return False
+        # A bind that is under way may just have got this port again.
+        with self.lock:
+            return port in self._unbound
+
+    def held_elsewhere(self, port: int) -> bool:
+        """Tell whether another open handle of this process, in the same domain, has the port."""
+        return any(
+            other is not self and other._port_space == self._port_space and port in other._bound  # noqa: SLF001 - its own kind
+            for other in list(_open_handles)
+        )
+
+    def release(self) -> None:
+        """Record that the handle is closed, and its ports with it."""
+        _open_handles.discard(self)
+
+
+_open_handles: weakref.WeakSet[Bindings] = weakref.WeakSet()

@@ -1,0 +1,31 @@
+"""A Xen for machines without one: domains, their event channels, and devices to use them with.
+
+::
+
+    xen = Hypervisor()
+    domain = xen.create_domain()
+    with xen.dom0.open() as backend, domain.open() as frontend:
+        port = backend.bind_unbound_port(domain.domid)
+        frontend.bind_interdomain(0, port)
+
+The models answer as Xen and the Linux driver do, errno by errno. What only a fake can do:
+``Domain.fail_next``, ``Domain.destroy``, ``Hypervisor.raise_virq``, ``.deliver``, ``.ports`` and
+``.check_clean``. ``EventChannel.open("fake:")`` opens a handle on ``default()``.
+"""
+
+from .device import FakeDevice, adopt
+from .hypervisor import State
+from .machine import Domain, Hypervisor, Port
+from .names import default, open_named, reset_default
+
+__all__ = [
+    "Domain",
+    "FakeDevice",
+    "Hypervisor",
+    "Port",
+    "State",
+    "adopt",
+    "default",
+    "open_named",
+    "reset_default",
+]

@@ -1,0 +1,200 @@
+"""FakeDevice: a Device whose driver and hypervisor are models, with a descriptor that polls."""
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Hashable
+from typing import Self
+
+from ..abi import Request
+from ..errors import operation_error
+from .descriptor import PollDescriptor, identity
+from .driver import Kernel, OpenFile
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - one number for the process, changed by fork alone
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+class _Description:
+    """An open file and its descriptors: what duplicates share, until the last one is closed."""
+
+    def __init__(self, kernel: Kernel, lock: threading.RLock) -> None:
+        self.kernel = kernel
+        self.lock = lock
+        self.descriptor = PollDescriptor()
+        self.file = OpenFile(kernel, self.descriptor.show)
+        self.fds: set[int] = set()
+        self.forks = _forks
+        _descriptions[self.descriptor.identity] = self
+
+    def release_if_unused(self) -> None:
+        """Release the file if the last of its descriptors has been closed, by whomever."""
+        self.fds = {fd for fd in self.fds if self._is_open(fd)}
+        if not self.fds and self.descriptor.identity in _descriptions:
+            del _descriptions[self.descriptor.identity]
+            self.file.release()
+            self.descriptor.close()
+
+    def _is_open(self, fd: int) -> bool:
+        with contextlib.suppress(OSError):
+            return identity(fd) == self.descriptor.identity
+        return False
+
+
+# The descriptions that are open, by what duplicates of their descriptors have in common.
+_descriptions: dict[tuple[int, int], _Description] = {}
+
+
+class FakeDevice:
+    """A descriptor of an open file of a fake domain's driver (see device.Device).
+
+    Any thread, and a signal handler, may make any call but ``close``, which wants to be the last
+    one. After a fork the child may only close.
+    """
+
+    def __init__(
+        self, description: _Description, fd: int, name: str, *, blocking: bool, closefd: bool
+    ) -> None:
+        self.name = name
+        self.blocking = blocking
+        self._description = description
+        self._kernel = description.kernel
+        self._file = description.file
+        self._lock = description.lock
+        self._fd = fd
+        self._closefd = closefd
+        description.fds.add(fd)
+
+    @classmethod
+    def open(
+        cls,
+        kernel: Kernel,
+        lock: threading.RLock,
+        name: str,
+        *,
+        nonblocking: bool = True,
+        cloexec: bool = True,
+    ) -> Self:
+        """Open a new file of a domain's driver.
+
+        Args:
+            kernel: the domain's.
+            lock: its hypervisor's, held over every operation.
+            name: the device's name, for messages.
+            nonblocking: whether ``read`` fails where it would have to wait.
+            cloexec: whether the descriptor is closed when the process executes another program.
+
+        Raises:
+            OSError: EMFILE; ENODEV, the domain was destroyed.
+        """
+        with lock:
+            if not kernel.alive:
+                raise _gone(OSError(errno.ENODEV, os.strerror(errno.ENODEV), name), kernel)
+            description = _Description(kernel, lock)
+            try:
+                fd = description.descriptor.duplicate(nonblocking=nonblocking, cloexec=cloexec)
+            except BaseException:
+                description.release_if_unused()
+                raise
+            return cls(description, fd, name, blocking=not nonblocking, closefd=True)
+
+    @property
+    def port_space(self) -> Hashable:
+        return self._kernel
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def ioctl(self, request: Request, *arguments: int) -> int:
+        try:
+            with self._lock:
+                self._kernel.check(request)
+                return self._file.ioctl(request, *arguments)
+        except OSError as error:
+            raise self._error(request, arguments, error) from None
+
+    def read(self, size: int) -> bytes:
+        try:
+            while True:
+                try:
+                    with self._lock:
+                        self._kernel.check("read")
+                        return self._file.read(size)
+                except BlockingIOError:
+                    if not self.blocking:
+                        raise
+                self._description.descriptor.wait()
+        except OSError as error:
+            raise self._error("read", (size,), error) from None
+
+    def write(self, data: memoryview) -> int:
+        try:
+            with self._lock:
+                self._kernel.check("write")
+                return self._file.write(data)
+        except OSError as error:
+            raise self._error("write", (len(data),), error) from None
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        if self._description.forks != _forks:
+            # The sockets are the parent's too, and its lock may have been held as it forked.
+            if self._closefd:
+                os.close(fd)
+            self._description.descriptor.close()
+            return
+        with self._lock:
+            if self._closefd:
+                os.close(fd)
+            self._description.release_if_unused()
+
+    def _error(self, operation: str, arguments: tuple[int, ...], error: OSError) -> OSError:
+        made = operation_error(operation, arguments, error.errno or 0, self.name)
+        return made if self._kernel.alive else _gone(made, self._kernel)
+
+
+def adopt(fd: int, closefd: bool) -> FakeDevice | None:
+    """Make a device of a duplicate of a fake's descriptor, or return None if it is not one.
+
+    The two share ring and ports; these are let go when the last of the descriptors that are
+    devices is closed.
+
+    Args:
+        fd: a descriptor, perhaps of a fake that this process has opened.
+        closefd: whether closing the device closes it.
+
+    Raises:
+        OSError: EBADF.
+        RuntimeError: the fake was opened before this process forked from its parent.
+    """
+    description = _descriptions.get(identity(fd))
+    if description is None:
+        return None
+    if description.forks != _forks:
+        raise RuntimeError("this fake belongs to the parent process: a child cannot use it")
+    with description.lock:
+        blocking = os.get_blocking(fd)
+        return FakeDevice(description, fd, f"fd {fd}", blocking=blocking, closefd=closefd)
+
+
+def open_files(kernel: Kernel) -> list[str]:
+    """List the files of a domain's driver that are open, by their descriptors, for messages."""
+    mine = [each for each in _descriptions.values() if each.kernel is kernel]
+    for description in mine:
+        description.release_if_unused()
+    return [f"a handle with fd {sorted(each.fds)}" for each in mine if each.fds]
+
+
+def _gone(error: OSError, kernel: Kernel) -> OSError:
+    error.add_note(f"domain {kernel.domain.domid} was destroyed")
+    return error

@@ -1,0 +1,355 @@
+"""Linux's side: a domain's kernel and the open files of its event-channel driver.
+
+Pure: no descriptor, no thread, no I/O. The rules, the order of the checks and the errnos are those
+of the Linux driver (drivers/xen/evtchn.c) and of the kernel's interrupts under it.
+"""
+
+import errno
+import os
+import select
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
+
+from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Request, Virq
+from .hypervisor import Evtchn, XenDomain
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+"""The driver reads and writes this much at most."""
+
+_FIRST_RING = 64
+_FIFO_PAGE = 1024
+
+# What a Linux kernel has bound before the first process runs: dom0's with two vCPUs has about 20
+# ports, a domU's less than 10.
+_DOM0_VIRQS = (Virq.TIMER, Virq.CONSOLE, Virq.PCPU_STATE, Virq.ARCH_0)
+_DOM0_IPIS = 15
+_DOMU_IPIS = 5
+
+
+class Kernel:
+    """A domain's Linux: who holds which port, and the interrupts.
+
+    Args:
+        domain: its port table.
+        abi: "fifo" or "2l".
+        max_channels: the ABI's limit.
+        immediate: run interrupts as events come; else at ``deliver``.
+
+    Attributes:
+        holders: the open file of each port that one holds.
+        files: the open files.
+        nr_channels: one more than the highest port that the kernel is ready for: with the FIFO
+            ABI it grows by pages of 1024.
+        alive: whether the domain exists still.
+        failures: the errnos that the next calls fail with, by operation.
+    """
+
+    def __init__(self, domain: XenDomain, abi: str, max_channels: int, *, immediate: bool) -> None:
+        self.domain = domain
+        self.max_channels = max_channels
+        self.holders: dict[int, OpenFile] = {}
+        self.files: set[OpenFile] = set()
+        self.alive = True
+        self.failures: dict[str, deque[int]] = {}
+        self._fifo = abi == "fifo"
+        self.nr_channels = 0 if self._fifo else max_channels
+        self._queue: deque[Evtchn] = deque()
+        domain.upcall = self._interrupt if immediate else self._queue.append
+        self.own_ports = frozenset(self._boot())
+
+    def _boot(self) -> list[int]:
+        domain = self.domain
+        if domain.domid == 0:
+            ports = [domain.bind_virq(virq) for virq in _DOM0_VIRQS]
+            ports += [domain.bind_ipi() for _ in range(_DOM0_IPIS)]
+            ports += [domain.alloc_unbound(0)]  # xenstored connects to it
+        else:
+            # The toolstack allocates xenstore's and the console's, for the daemons in dom0.
+            ports = [domain.alloc_unbound(0), domain.alloc_unbound(0)]
+            ports += [domain.bind_virq(Virq.TIMER)]
+            ports += [domain.bind_ipi() for _ in range(_DOMU_IPIS)]
+        for port in ports:
+            self.map_port(port)
+            domain.unmask(port)
+        return ports
+
+    def map_port(self, port: int) -> None:
+        """Make the kernel ready for a port."""
+        if port >= self.nr_channels:
+            self.nr_channels = (port // _FIFO_PAGE + 1) * _FIFO_PAGE
+
+    def deliver(self) -> int:
+        """Run the interrupts that wait, until none does; return how many there were.
+
+        The FIFO ABI takes them in the order of their events, the 2-level one in that of the ports.
+        """
+        count = 0
+        while self._queue:
+            waiting = list(self._queue)
+            self._queue.clear()
+            if not self._fifo:
+                waiting.sort(key=lambda evtchn: evtchn.port)
+            for evtchn in waiting:
+                # Those closed since are not pending any more.
+                if evtchn.pending and not evtchn.masked:
+                    self._interrupt(evtchn)
+                    count += 1
+        return count
+
+    def check(self, operation: str) -> None:
+        """Let a call through to a file, or fail it.
+
+        Raises:
+            OSError: ENODEV, the domain was destroyed; or what ``failures`` says is next.
+        """
+        if not self.alive:
+            _fail(errno.ENODEV)
+        if self.failures:
+            numbers = self.failures.get(operation)
+            if numbers:
+                _fail(numbers.popleft())
+
+    def shut_down(self) -> None:
+        """Stop, for the domain is destroyed: its files have no port and no event any more."""
+        self.alive = False
+        self.holders.clear()
+        for file in self.files:
+            file.abandon()
+
+    def _interrupt(self, evtchn: Evtchn) -> None:
+        evtchn.pending = False
+        file = self.holders.get(evtchn.port)
+        if file is not None:
+            # A "late EOI": masked until the file's write (driver).
+            evtchn.masked = True
+            file.interrupt(evtchn.port)
+
+
+class OpenFile:
+    """One open file of the driver.
+
+    Args:
+        kernel: whose driver.
+        on_poll: called with what poll says now (see ``poll``) when that changes: POLLIN as the
+            ring gets its first event, 0 as it becomes empty, POLLERR as it overflows.
+    """
+
+    def __init__(self, kernel: Kernel, on_poll: Callable[[int], None]) -> None:
+        self.ring_size = 0
+        self.ports: dict[int, bool] = {}
+        """This file's ports, and whether each is enabled."""
+        self._kernel = kernel
+        self._on_poll = on_poll
+        self._ring: deque[int] = deque()
+        self._overflow = False
+        self._restrict_domid: int | None = None
+        self._static: set[int] = set()
+        kernel.files.add(self)
+
+    def poll(self) -> int:
+        """Tell what poll says besides POLLOUT: POLLERR after an overflow, POLLIN, or 0."""
+        if self._overflow or not self._kernel.alive:
+            return select.POLLERR
+        return select.POLLIN if self._ring else 0
+
+    def read(self, size: int) -> bytes:
+        """Take events off the ring: whole ports, a page at most, oldest first.
+
+        Raises:
+            OSError: EFBIG after an overflow, EAGAIN where the ring is empty; in this order, and
+                neither where less than a port is asked for.
+        """
+        size &= -PORT_BYTES
+        if size == 0:
+            return b""
+        if self._overflow:
+            _fail(errno.EFBIG)
+        ring = self._ring
+        if not ring:
+            # Said again, in case a signal handler's exception once kept it from being heard.
+            self._on_poll(0)
+            _fail(errno.EAGAIN)
+        count = min(size, PAGE_BYTES) // PORT_BYTES
+        ports = array("I", [ring.popleft() for _ in range(min(count, len(ring)))])
+        if not ring:
+            self._on_poll(0)
+        return ports.tobytes()
+
+    def write(self, data: memoryview) -> int:
+        """Enable ports again: whole ports, a page at most.
+
+        Those that are enabled, or not of this file, are skipped.
+
+        Returns:
+            The bytes taken, those of skipped ports too.
+        """
+        size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
+        ports = self.ports
+        for port in data[:size].cast("I") if size else ():
+            if ports.get(port) is False:
+                ports[port] = True
+                self._unmask(port)
+        return size
+
+    def ioctl(self, request: Request, *arguments: int) -> int:
+        """Make a request; the arguments are its struct's fields.
+
+        Returns:
+            The port, for one that binds to a new port; else 0.
+
+        Raises:
+            OSError: with the driver's errno.
+        """
+        return _REQUESTS[request](self, *arguments)
+
+    def interrupt(self, port: int) -> None:
+        """Take an event of one of the ports: disable it, and put it into the ring if it fits."""
+        self.ports[port] = False
+        was_empty = not self._ring
+        if len(self._ring) < self.ring_size:
+            self._ring.append(port)
+            if was_empty:
+                self._on_poll(select.POLLIN)
+        elif not self._overflow:
+            self._overflow = True
+            self._on_poll(select.POLLERR)
+
+    def release(self) -> None:
+        """Close: unbind every port."""
+        for port in list(self.ports):
+            self._unbind(port)
+        self._kernel.files.remove(self)
+
+    def abandon(self) -> None:
+        """Forget every port and event: the domain is gone."""
+        self.ports.clear()
+        self._ring.clear()
+        self._on_poll(select.POLLERR)
+
+    def _bind_virq(self, virq: int) -> int:
+        self._refuse_if_restricted()
+        return self._bind(self._kernel.domain.bind_virq(virq))
+
+    def _bind_interdomain(self, remote_domain: int, remote_port: int) -> int:
+        # Compared as 32 bits, before the hypercall cuts it to 16 (driver).
+        if self._restrict_domid not in {None, remote_domain}:
+            _fail(errno.EACCES)
+        domain = self._kernel.domain
+        return self._bind(domain.bind_interdomain(remote_domain & DOMID_MAX, remote_port))
+
+    def _bind_unbound_port(self, remote_domain: int) -> int:
+        self._refuse_if_restricted()
+        return self._bind(self._kernel.domain.alloc_unbound(remote_domain & DOMID_MAX))
+
+    def _bind_static(self, port: int) -> int:
+        """Take over a port that exists already, or a free number: the driver does not check.
+
+        The one deliberate difference: for a port that the kernel or another open file holds this
+        is EBUSY and nothing else. The real driver answers EBUSY or 0, and then the kernel hangs,
+        or oopses when the files are closed.
+
+        Raises:
+            OSError: EISCONN, a port of this file; ENOMEM, higher than the ABI's limit; EBUSY.
+        """
+        if port in self.ports:
+            _fail(errno.EISCONN)
+        # The driver makes room first, and keeps it when the rest fails.
+        self._grow_ring(len(self.ports) + 1)
+        if port >= self._kernel.max_channels:
+            _fail(errno.ENOMEM)
+        if port in self._kernel.own_ports or port in self._kernel.holders:
+            _fail(errno.EBUSY)
+        self._static.add(port)
+        self._hold(port)
+        return 0
+
+    def _unbind_request(self, port: int) -> int:
+        if port >= self._kernel.nr_channels:
+            _fail(errno.EINVAL)
+        if port not in self.ports:
+            _fail(errno.ENOTCONN)
+        self._unbind(port)
+        return 0
+
+    def _notify(self, port: int) -> int:
+        if port not in self.ports:
+            _fail(errno.ENOTCONN)
+        try:
+            self._kernel.domain.send(port)
+        except OSError:
+            return 0  # the hypercall's result is thrown away (driver)
+        return 0
+
+    def _reset(self) -> int:
+        self._ring.clear()
+        self._overflow = False
+        self._on_poll(0)
+        return 0
+
+    def _restrict(self, domid: int) -> int:
+        self._refuse_if_restricted()
+        if not 0 < domid < DOMID_FIRST_RESERVED:
+            _fail(errno.EINVAL)
+        self._restrict_domid = domid
+        return 0
+
+    def _refuse_if_restricted(self) -> None:
+        if self._restrict_domid is not None:
+            _fail(errno.EACCES)
+
+    def _bind(self, port: int) -> int:
+        holder = self._kernel.holders.get(port)
+        if holder is not None:
+            # Xen gave out a free number that BIND_STATIC had taken.
+            self._kernel.domain.close(port)
+            _fail(errno.EEXIST if holder is self else errno.EBUSY)
+        self._grow_ring(len(self.ports) + 1)
+        self._hold(port)
+        return port
+
+    def _hold(self, port: int) -> None:
+        self.ports[port] = True
+        self._kernel.holders[port] = self
+        self._kernel.map_port(port)
+        self._unmask(port)
+
+    def _grow_ring(self, nr_ports: int) -> None:
+        if nr_ports > self.ring_size:
+            self.ring_size = 2 * self.ring_size or _FIRST_RING
+
+    def _unmask(self, port: int) -> None:
+        domain = self._kernel.domain
+        # A static port's number may be free in Xen.
+        if port in domain.ports:
+            domain.unmask(port)
+
+    def _unbind(self, port: int) -> None:
+        domain = self._kernel.domain
+        # Closed last: from then on the number may be somebody else's.
+        del self.ports[port]
+        del self._kernel.holders[port]
+        if port not in self._static:
+            domain.close(port)
+            return
+        # It is not this file's to close (driver); the kernel masks it.
+        self._static.remove(port)
+        if port in domain.ports:
+            domain.ports[port].masked = True
+
+
+_REQUESTS: dict[Request, Callable[..., int]] = {
+    Request.BIND_VIRQ: OpenFile._bind_virq,  # noqa: SLF001 - the class's own table
+    Request.BIND_INTERDOMAIN: OpenFile._bind_interdomain,  # noqa: SLF001
+    Request.BIND_UNBOUND_PORT: OpenFile._bind_unbound_port,  # noqa: SLF001
+    Request.UNBIND: OpenFile._unbind_request,  # noqa: SLF001
+    Request.NOTIFY: OpenFile._notify,  # noqa: SLF001
+    Request.RESET: OpenFile._reset,  # noqa: SLF001
+    Request.RESTRICT_DOMID: OpenFile._restrict,  # noqa: SLF001
+    Request.BIND_STATIC: OpenFile._bind_static,  # noqa: SLF001
+}
+
+
+def _fail(number: int) -> NoReturn:
+    raise OSError(number, os.strerror(number))

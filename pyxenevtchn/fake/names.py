@@ -1,0 +1,70 @@
+"""The fakes that have names: ``fake:`` and the hypervisor that the whole process shares."""
+
+import threading
+
+from ..abi import DOMID_FIRST_RESERVED
+from .device import FakeDevice
+from .machine import Domain, Hypervisor
+
+PREFIX = "fake:"
+
+_KNOWN = "the names are fake: and fake:?domid=N"
+
+_lock = threading.RLock()
+_default: Hypervisor | None = None
+
+
+def default() -> Hypervisor:
+    """Return the hypervisor that ``fake:`` names stand for, made when it is first asked for."""
+    global _default  # noqa: PLW0603 - the one hypervisor that a name can mean
+    with _lock:
+        if _default is None:
+            _default = Hypervisor()
+        return _default
+
+
+def reset_default() -> None:
+    """Have ``fake:`` names mean a new hypervisor from now on; open handles keep the old one."""
+    global _default  # noqa: PLW0603
+    with _lock:
+        _default = None
+
+
+def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
+    """Open a fake by its name.
+
+    Args:
+        name: ``fake:``, a handle in dom0; or ``fake:?domid=N``, one in the domain N, which is
+            created if there is none.
+        nonblocking: whether ``read`` fails where it would have to wait.
+        cloexec: whether the descriptor is closed when the process executes another program.
+
+    Raises:
+        ValueError: no fake has that name.
+        OSError: EMFILE.
+    """
+    domain = _domain(_parse_domid(name))
+    return domain.device(nonblocking=nonblocking, cloexec=cloexec)
+
+
+def _domain(domid: int) -> Domain:
+    hypervisor = default()
+    with _lock:
+        try:
+            return hypervisor.domain(domid)
+        except LookupError:
+            return hypervisor.create_domain(domid)
+
+
+def _parse_domid(name: str) -> int:
+    place, _, query = name.removeprefix(PREFIX).partition("?")
+    if place:
+        raise ValueError(f"no fake is called {name!r}: {_KNOWN}")
+    if not query:
+        return 0
+    key, _, value = query.partition("=")
+    if key != "domid":
+        raise ValueError(f"{name!r}: {query!r} means nothing: {_KNOWN}")
+    if not (value.isascii() and value.isdecimal() and int(value) < DOMID_FIRST_RESERVED):
+        raise ValueError(f"{name!r}: domid must be 0 to {DOMID_FIRST_RESERVED - 1}, not {value!r}")
+    return int(value)

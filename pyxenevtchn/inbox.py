@@ -1,0 +1,128 @@
+"""What comes in on a handle: the driver's ring, and what was read from it but not given out yet."""
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .abi import PORT_BYTES, pack_ports, unpack_ports
+from .device import Device
+from .handle import Handle
+
+# The driver gives a page at most.
+_PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
+
+
+class Inbox:
+    """Reads a handle's events, for any number of threads.
+
+    Attributes:
+        backlog: ports that were read and not given out, oldest first. Whoever reads gets these
+            first, so a loop that is left in the middle of a batch loses none.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self.backlog: deque[int] = deque()
+        self._handle = handle
+        # One reader at a time where the driver's read would wait: close could not wake it there.
+        self._read_lock = threading.RLock()
+        # Ports whose next event nobody sent. The count is raised before such a port can exist, so
+        # that a reader who sees 0 after its read has read none of their events.
+        self._drains = 0
+        self._drained_ports: set[int] = set()
+        self._drain_lock = threading.RLock()
+
+    def poll(self, timeout: float | None) -> int:
+        """Wait until there is something to read (see EventChannel.poll)."""
+        return self._handle.poll(0 if self.backlog else timeout) or (
+            select.POLLIN if self.backlog else 0
+        )
+
+    def read(self, max_ports: int) -> list[int]:
+        """Take what is there; where nothing is, wait or fail as the device does."""
+        with self._handle as device:
+            ports = self._from_backlog(max_ports)
+            if device.blocking and max_ports and not ports:
+                return self.fetch(None, max_ports)
+            while max_ports and not ports:
+                ports = self._from_ring(device, max_ports)
+            return ports
+
+    def wait(self, timeout: float | None) -> list[int]:
+        """Wait until something is there and take it; [] when the time is over."""
+        with self._handle:
+            return self._from_backlog(_PAGE_PORTS) or self.fetch(timeout)
+
+    def fetch(self, timeout: float | None, max_ports: int = _PAGE_PORTS) -> list[int]:
+        """Wait for events in the ring itself and take them; [] when the time is over."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._handle as device:
+            while self._handle.poll(timeout):
+                try:
+                    ports = self._from_ring(device, max_ports)
+                except BlockingIOError:
+                    ports = []  # another reader was faster
+                if ports:
+                    return ports
+                if deadline is not None:
+                    timeout = max(0.0, deadline - time.monotonic())
+            return []
+
+    def pop_backlog(self) -> int | None:
+        """Take the oldest port of the backlog; None when it is empty."""
+        # Empty is what it mostly is; another reader may still take the last one first.
+        if self.backlog:
+            with contextlib.suppress(IndexError):
+                return self.backlog.popleft()
+        return None
+
+    def bind_drained(self, bind: Callable[[], int]) -> int:
+        """Bind a port that starts with an event pending, and have that event swallowed."""
+        with self._drain_lock:
+            self._drains += 1
+            try:
+                port = bind()
+            except BaseException:
+                self._drains -= 1
+                raise
+            self._drained_ports.add(port)
+        return port
+
+    def forget(self, *ports: int) -> None:
+        """Swallow no event of these ports; they are unbound, or what they had is gone."""
+        with self._drain_lock:
+            for port in self._drained_ports.intersection(ports):
+                self._drained_ports.discard(port)
+                self._drains -= 1
+
+    def _from_backlog(self, max_ports: int) -> list[int]:
+        ports: list[int] = []
+        while len(ports) < max_ports and (port := self.pop_backlog()) is not None:
+            ports.append(port)
+        return ports
+
+    def _from_ring(self, device: Device, max_ports: int) -> list[int]:
+        size = PORT_BYTES * min(max_ports, _PAGE_PORTS)
+        if device.blocking:
+            with self._read_lock:
+                if not self._handle.poll(0):
+                    raise BlockingIOError
+                data = device.read(size)
+        else:
+            data = device.read(size)
+        ports = unpack_ports(data)
+        return self._without_drained(device, ports) if self._drains else ports
+
+    def _without_drained(self, device: Device, ports: list[int]) -> list[int]:
+        with self._drain_lock:
+            drained = self._drained_ports.intersection(ports)
+            self.forget(*drained)
+        for port in drained:
+            ports.remove(port)
+        if drained:
+            # An event that was really sent meanwhile is pending behind the mask, and comes now.
+            device.write(pack_ports(drained))
+        return ports

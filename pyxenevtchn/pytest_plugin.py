@@ -1,0 +1,61 @@
+"""Fixtures for those who test their own code on the fake.
+
+pytest finds them by itself wherever pyxenevtchn is installed; none does anything unless a test
+asks for it. Each asserts at its end that the test left no handle open and no port bound.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .channel import EventChannel
+    from .fake import Hypervisor
+
+
+@dataclass(frozen=True)
+class ConnectedDomains:
+    """A backend in dom0 and a frontend in a domU, one channel between them, nothing pending.
+
+    Attributes:
+        backend: a handle in dom0.
+        backend_port: its end of the channel, which it allocated for the frontend's domain.
+        frontend: a handle in the domU.
+        frontend_port: its end of the channel.
+    """
+
+    backend: "EventChannel"
+    backend_port: int
+    frontend: "EventChannel"
+    frontend_port: int
+
+
+@pytest.fixture
+def xenevtchn_hypervisor() -> Iterator["Hypervisor"]:
+    """A fake Xen with a dom0: Linux on Xen 4.17, FIFO event channels, immediate delivery."""
+    from .fake import Hypervisor  # noqa: PLC0415 - loaded in every test run of its users
+
+    hypervisor = Hypervisor()
+    yield hypervisor
+    hypervisor.check_clean()
+
+
+@pytest.fixture
+def xenevtchn_dom0(xenevtchn_hypervisor: "Hypervisor") -> Iterator["EventChannel"]:
+    """An open handle in the dom0 of ``xenevtchn_hypervisor``, closed at the end."""
+    with xenevtchn_hypervisor.dom0.open() as channel:
+        yield channel
+
+
+@pytest.fixture
+def xenevtchn_domains(xenevtchn_hypervisor: "Hypervisor") -> Iterator[ConnectedDomains]:
+    """Two domains of ``xenevtchn_hypervisor``, connected; their handles are closed at the end."""
+    domain = xenevtchn_hypervisor.create_domain()
+    with xenevtchn_hypervisor.dom0.open() as backend, domain.open() as frontend:
+        backend_port = backend.bind_unbound_port(domain.domid)
+        frontend_port = frontend.bind_interdomain(0, backend_port)
+        # The port that connects starts with one event that nobody sent.
+        frontend.unmask(frontend.wait(0))
+        yield ConnectedDomains(backend, backend_port, frontend, frontend_port)

@@ -1,0 +1,91 @@
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import NoReturn, Protocol
+
+import pytest
+
+from pyxenevtchn import Device, EventChannel
+from pyxenevtchn.fake import Hypervisor
+from pyxenevtchn.kernel import KernelDevice
+
+from .events import Pair, connect
+
+DEVICE_NODE = "/dev/xen/evtchn"
+
+
+class OpenDevice(Protocol):
+    def __call__(self, *, nonblocking: bool = True) -> Device: ...
+
+
+class OpenChannel(Protocol):
+    def __call__(self, *, nonblocking: bool = True) -> EventChannel: ...
+
+
+@pytest.fixture
+def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
+    """End a test that lacks something: skipped, but failed where the real device was asked for."""
+
+    def end(reason: str) -> NoReturn:
+        if pytestconfig.getoption("--device") == "real":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return end
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]) -> str:
+    """The kind of device under test."""
+    name: str = request.param
+    if name == "real" and not os.access(DEVICE_NODE, os.R_OK | os.W_OK):
+        unavailable(f"no usable {DEVICE_NODE} here: tools/test --xen runs this on a real Xen")
+    return name
+
+
+@pytest.fixture
+def xen() -> Iterator[Hypervisor]:
+    """The fake's hypervisor, which must be clean in the end; a real device leaves it alone."""
+    hypervisor = Hypervisor()
+    yield hypervisor
+    hypervisor.check_clean()
+
+
+@pytest.fixture
+def open_device(backend: str, xen: Hypervisor) -> OpenDevice:
+    """A factory of devices in dom0; who calls it closes what it gives."""
+
+    def open_one(*, nonblocking: bool = True) -> Device:
+        if backend == "fake":
+            return xen.dom0.device(nonblocking=nonblocking)
+        return KernelDevice.open(DEVICE_NODE, nonblocking=nonblocking, cloexec=True)
+
+    return open_one
+
+
+@pytest.fixture
+def open_channel(open_device: OpenDevice) -> Iterator[OpenChannel]:
+    """A factory of handles in dom0, closed when the test ends."""
+    with ExitStack() as stack:
+
+        def open_one(*, nonblocking: bool = True) -> EventChannel:
+            return stack.enter_context(EventChannel(open_device(nonblocking=nonblocking)))
+
+        yield open_one
+
+
+@pytest.fixture
+def channel(open_channel: OpenChannel) -> EventChannel:
+    return open_channel()
+
+
+@pytest.fixture
+def pair(open_channel: OpenChannel) -> Pair:
+    """Two handles, connected with each other."""
+    return connect(open_channel(), open_channel())
+
+
+@pytest.fixture
+def fence(open_channel: OpenChannel) -> Pair:
+    """A pair that the test does not use, for expect_nothing."""
+    return connect(open_channel(), open_channel())

@@ -1,0 +1,190 @@
+"""Binding and unbinding: which ports come out, and which errnos."""
+
+import errno
+
+import pytest
+
+from pyxenevtchn import (
+    DOMID_FIRST_RESERVED,
+    DOMID_IO,
+    DOMID_SELF,
+    EventChannel,
+    Request,
+    Virq,
+)
+
+from .conftest import OpenChannel
+from .events import Pair, connect, expect, expect_nothing
+
+DOM0 = 0
+NO_SUCH_DOMAIN = 999
+# At or above any kernel's number of channels.
+TOO_HIGH = 131072
+
+
+def test_a_virq_binds_to_a_port_of_its_own(channel: EventChannel) -> None:
+    debug = channel.bind_virq(Virq.DEBUG)
+    argo = channel.bind_virq(Virq.ARGO)
+    assert 0 < debug != argo > 0
+
+
+@pytest.mark.parametrize("virq", [Virq.TIMER, Virq.CONSOLE, Virq.PCPU_STATE, Virq.ARCH_0])
+def test_the_kernel_of_dom0_holds_some_virqs(channel: EventChannel, virq: Virq) -> None:
+    with pytest.raises(FileExistsError, match=virq.name):
+        channel.bind_virq(virq)
+
+
+def test_every_other_virq_binds_in_dom0(channel: EventChannel) -> None:
+    held = {Virq.TIMER, Virq.CONSOLE, Virq.PCPU_STATE, Virq.ARCH_0}
+    ports = [channel.bind_virq(virq) for virq in range(24) if virq not in held]
+    assert len(set(ports)) == 20
+
+
+@pytest.mark.parametrize("virq", [24, 25, 2**31, 2**32 - 1])
+def test_higher_virqs_do_not_exist(channel: EventChannel, virq: int) -> None:
+    with pytest.raises(OSError, match=f"bind_virq.virq={virq}") as caught:
+        channel.bind_virq(virq)
+    assert caught.value.errno == errno.EINVAL
+    assert not channel.bindings
+
+
+def test_a_virq_is_bound_once_in_the_domain(
+    channel: EventChannel, open_channel: OpenChannel
+) -> None:
+    channel.bind_virq(Virq.DEBUG)
+    for handle in (channel, open_channel()):
+        with pytest.raises(FileExistsError):
+            handle.bind_virq(Virq.DEBUG)
+
+
+def test_unbinding_frees_a_virq(channel: EventChannel, open_channel: OpenChannel) -> None:
+    channel.unbind(channel.bind_virq(Virq.DEBUG))
+    assert open_channel().bind_virq(Virq.DEBUG)
+
+
+def test_closing_frees_a_virq(channel: EventChannel, open_channel: OpenChannel) -> None:
+    channel.bind_virq(Virq.DEBUG)
+    channel.close()
+    assert open_channel().bind_virq(Virq.DEBUG)
+
+
+def test_the_lowest_free_port_is_the_next_one(channel: EventChannel) -> None:
+    ports = [channel.bind_unbound_port(DOM0) for _ in range(4)]
+    assert ports == sorted(ports)
+    channel.unbind(ports[2])
+    channel.unbind(ports[1])
+    assert channel.bind_unbound_port(DOM0) == ports[1]
+    assert channel.bind_unbound_port(DOM0) == ports[2]
+
+
+def test_no_port_has_the_number_0_or_one_of_the_kernel(channel: EventChannel) -> None:
+    # The kernel of any domain has bound its timer and its console before a process runs.
+    assert channel.bind_unbound_port(DOM0) > 2
+
+
+@pytest.mark.parametrize("domid", [NO_SUCH_DOMAIN, DOMID_IO, 0xFFFF])
+def test_a_port_can_be_allocated_for_a_domain_that_does_not_exist(
+    channel: EventChannel, domid: int
+) -> None:
+    assert channel.bind_unbound_port(domid) > 0
+
+
+@pytest.mark.parametrize("domid", [DOM0, DOMID_SELF])
+def test_a_domain_connects_to_itself_by_either_domid(pair: Pair, domid: int) -> None:
+    port = pair.near.bind_unbound_port(domid)
+    assert pair.far.bind_interdomain(domid, port) not in {port, pair.far_port, 0}
+
+
+@pytest.mark.parametrize("domid", [NO_SUCH_DOMAIN, DOMID_IO, DOMID_FIRST_RESERVED - 1, 0xFFFF])
+def test_connecting_to_no_domain(channel: EventChannel, domid: int) -> None:
+    with pytest.raises(ProcessLookupError, match=f"remote_domain={domid}, remote_port=1"):
+        channel.bind_interdomain(domid, 1)
+
+
+@pytest.mark.parametrize("port", [0, TOO_HIGH, 2**32 - 1])
+def test_connecting_to_no_port(channel: EventChannel, port: int) -> None:
+    with pytest.raises(OSError, match=f"remote_port={port}") as caught:
+        channel.bind_interdomain(DOM0, port)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_connecting_to_a_port_that_cannot_be_had(pair: Pair) -> None:
+    reserved = pair.near.bind_unbound_port(NO_SUCH_DOMAIN)
+    virq = pair.near.bind_virq(Virq.DEBUG)
+    free = pair.near.bind_unbound_port(DOM0)
+    pair.near.unbind(free)
+    for port in (reserved, virq, free, pair.near_port, pair.far_port):
+        with pytest.raises(OSError, match="Invalid argument") as caught:
+            pair.far.bind_interdomain(DOM0, port)
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_a_failed_bind_takes_no_port(channel: EventChannel) -> None:
+    port = channel.bind_unbound_port(DOM0)
+    channel.unbind(port)
+    with pytest.raises(OSError, match="bind_interdomain"):
+        channel.bind_interdomain(DOM0, port)
+    assert channel.bind_unbound_port(DOM0) == port
+
+
+def test_the_port_that_connects_starts_with_one_event_pending(
+    open_channel: OpenChannel, fence: Pair
+) -> None:
+    near, far = open_channel(), open_channel()
+    near_port = near.bind_unbound_port(DOM0)
+    far_port = far.bind_interdomain(DOM0, near_port)
+    expect(far, far_port)
+    far.unmask(far_port)
+    expect_nothing(fence, near, far)
+
+
+def test_unbinding_what_the_handle_has_not(pair: Pair) -> None:
+    gone = pair.far.bind_unbound_port(DOM0)
+    pair.far.unbind(gone)
+    for port in (0, 1, gone, pair.near_port):
+        with pytest.raises(OSError, match=f"unbind.port={port}.") as caught:
+            pair.far.unbind(port)
+        assert caught.value.errno == errno.ENOTCONN
+
+
+@pytest.mark.parametrize("port", [TOO_HIGH, 2**32 - 1])
+def test_unbinding_what_no_kernel_has(channel: EventChannel, port: int) -> None:
+    with pytest.raises(OSError, match="unbind") as caught:
+        channel.unbind(port)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_handle_knows_its_bindings(channel: EventChannel) -> None:
+    unbound = channel.bind_unbound_port(DOMID_SELF)
+    connected = channel.bind_interdomain(DOM0, unbound)
+    virq = channel.bind_virq(Virq.DEBUG)
+    assert list(channel.bindings) == [unbound, connected, virq]
+    assert channel.bindings[unbound].request is Request.BIND_UNBOUND_PORT
+    assert channel.bindings[unbound].remote_domain == DOMID_SELF
+    assert channel.bindings[connected].request is Request.BIND_INTERDOMAIN
+    assert channel.bindings[connected].remote_port == unbound
+    assert channel.bindings[virq].virq == Virq.DEBUG
+    channel.unbind(connected)
+    assert list(channel.bindings) == [unbound, virq]
+
+
+def test_a_peer_that_goes_away_leaves_the_port_unbound_and_reserved(
+    pair: Pair, fence: Pair
+) -> None:
+    pair.far.close()
+    pair.near.notify(pair.near_port)  # dropped
+    expect_nothing(fence, pair.near)
+    with pytest.raises(OSError, match="bind_interdomain"):
+        fence.near.bind_interdomain(DOM0, pair.far_port)
+    again = fence.near.bind_interdomain(DOM0, pair.near_port)
+    expect(fence.near, again)
+    fence.near.notify(again)
+    expect(pair.near, pair.near_port)
+
+
+def test_hundreds_of_pairs_on_one_handle(channel: EventChannel) -> None:
+    pairs = [connect(channel, channel) for _ in range(150)]
+    for pair in pairs:
+        channel.notify(pair.near_port)
+        expect(channel, pair.far_port)
+    assert len(channel.bindings) == 300

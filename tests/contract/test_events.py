@@ -1,0 +1,221 @@
+"""The loop over events, recovery from overflow, and the first event that nobody sent."""
+
+import select
+import threading
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, RingOverflow
+
+from .conftest import OpenChannel
+from .events import TIMEOUT, Pair, connect, expect, expect_nothing, overflow
+
+
+@pytest.fixture
+def pairs(open_channel: OpenChannel) -> list[Pair]:
+    """Five pairs from one handle to another."""
+    near, far = open_channel(), open_channel()
+    return [connect(near, far) for _ in range(5)]
+
+
+def send(pairs: list[Pair]) -> list[int]:
+    """Notify each pair; return the ports that will have events, once all are there."""
+    for pair in pairs:
+        pair.near.notify(pair.near_port)
+    fence = connect(pairs[0].near, pairs[0].near)
+    expect_nothing(fence)
+    return [pair.far_port for pair in pairs]
+
+
+def assert_unmasked(pairs: list[Pair]) -> None:
+    """Show that each port delivers."""
+    far = pairs[0].far
+    for pair in pairs:
+        pair.near.notify(pair.near_port)
+        expect(far, pair.far_port)
+        far.unmask(pair.far_port)
+
+
+def test_the_loop_gives_every_event_once_and_unmasks_it(pairs: list[Pair]) -> None:
+    far = pairs[0].far
+    for _ in range(3):
+        ports = send(pairs)
+        assert list(far.events(timeout=0)) == ports
+    assert_unmasked(pairs)
+
+
+def test_the_loop_waits_for_events_until_the_timeout(pair: Pair) -> None:
+    threading.Timer(0.05, pair.near.notify, [pair.near_port]).start()
+    assert next(pair.far.events(timeout=TIMEOUT)) == pair.far_port
+    assert list(pair.far.events(timeout=0.01)) == []
+
+
+def test_the_port_is_masked_while_the_body_works(pair: Pair, fence: Pair) -> None:
+    pair.near.notify(pair.near_port)
+    for port in pair.far.events(timeout=TIMEOUT):
+        assert port == pair.far_port
+        pair.near.notify(pair.near_port)
+        expect_nothing(fence, pair.far)
+        break
+    expect(pair.far, pair.far_port)
+
+
+def test_break_unmasks_and_keeps_the_rest_of_the_batch(pairs: list[Pair]) -> None:
+    far, ports = pairs[0].far, send(pairs)
+    for port in far.events():
+        if port == ports[1]:
+            break
+    assert far.poll(0) == select.POLLIN
+    assert far.read(1) == [ports[2]]
+    assert far.wait(0) == ports[3:]
+    assert far.poll(0) == 0
+    far.unmask(ports[2:])
+    assert_unmasked(pairs)
+
+
+def test_an_exception_in_the_body_loses_nothing(pairs: list[Pair]) -> None:
+    far, ports = pairs[0].far, send(pairs)
+
+    def work() -> None:
+        for port in far.events():
+            raise LookupError(port)
+
+    with pytest.raises(LookupError, match=str(ports[0])):
+        work()
+    assert list(far.events(timeout=0)) == ports[1:]
+    assert_unmasked(pairs)
+
+
+def test_closing_the_loop_unmasks_the_port_in_work(pair: Pair) -> None:
+    pair.near.notify(pair.near_port)
+    loop = pair.far.events()
+    assert next(loop) == pair.far_port
+    loop.close()
+    pair.near.notify(pair.near_port)
+    expect(pair.far, pair.far_port)
+
+
+def test_two_loops_share_the_events(pairs: list[Pair]) -> None:
+    far, ports = pairs[0].far, send(pairs)
+    one, two = far.events(timeout=0), far.events(timeout=0)
+    came = [next(one), next(two), next(one), next(two)]
+    assert came == ports[:4]
+    assert [*one, *two] == ports[4:]
+    assert_unmasked(pairs)
+
+
+def test_events_of_a_port_unbound_since_are_left_out(pairs: list[Pair]) -> None:
+    far, ports = pairs[0].far, send(pairs)
+    far.unbind(ports[0])
+    seen = []
+    for port in far.events(timeout=0):
+        seen.append(port)
+        if port == ports[2]:
+            far.unbind(ports[3])
+    assert seen == [ports[1], ports[2], ports[4]]
+
+
+def test_wait_shows_stale_events(pairs: list[Pair]) -> None:
+    far, ports = pairs[0].far, send(pairs)
+    far.unbind(ports[0])
+    assert far.wait(TIMEOUT) == ports
+
+
+def test_a_port_bound_again_is_stale_no_more(pair: Pair) -> None:
+    pair.far.unbind(pair.far_port)
+    assert pair.far.bind_interdomain(DOMID_SELF, pair.near_port) == pair.far_port
+    assert next(pair.far.events(timeout=TIMEOUT)) == pair.far_port
+
+
+def test_a_body_may_close_the_handle(pair: Pair) -> None:
+    pair.near.notify(pair.near_port)
+    for _ in pair.far.events():
+        pair.far.close()
+        break
+    assert pair.far.closed
+
+
+def test_a_handle_closed_under_the_loop_ends_it_with_channel_closed(pair: Pair) -> None:
+    pair.near.notify(pair.near_port)
+    loop = pair.far.events()
+    next(loop)
+    pair.far.close()
+    with pytest.raises(ChannelClosed):
+        next(loop)
+
+
+def test_recover_brings_back_every_port(channel: EventChannel, pairs: list[Pair]) -> None:
+    far = pairs[0].far
+    send(pairs[:2])
+    overflow(far, channel)
+    with pytest.raises(RingOverflow):
+        far.wait(TIMEOUT)
+    assert far.recover() == {pair.far_port for pair in pairs}
+    assert far.wait(0) == []
+    assert_unmasked(pairs)
+
+
+def test_recover_brings_what_the_hypervisor_kept(channel: EventChannel, pairs: list[Pair]) -> None:
+    far = pairs[0].far
+    send(pairs[:1])
+    overflow(far, channel)
+    send(pairs[:1])  # its port is masked: the hypervisor keeps it
+    far.recover()
+    expect(far, pairs[0].far_port)
+
+
+def test_the_loop_recovers_if_told_to(channel: EventChannel, pairs: list[Pair]) -> None:
+    far = pairs[0].far
+    overflow(far, channel)
+    with pytest.raises(RingOverflow):
+        next(far.events(timeout=0))
+    reports: list[frozenset[int]] = []
+    assert list(far.events(timeout=0, on_overflow=reports.append)) == []
+    assert reports == [frozenset(pair.far_port for pair in pairs)]
+    ports = send(pairs)
+    assert list(far.events(timeout=0)) == ports
+
+
+def test_drain_swallows_the_event_that_nobody_sent(open_channel: OpenChannel) -> None:
+    near, far = open_channel(), open_channel()
+    near_port = near.bind_unbound_port(DOMID_SELF)
+    far_port = far.bind_interdomain(DOMID_SELF, near_port, drain=True)
+    assert far.wait(0.1) == []
+    near.notify(near_port)
+    expect(far, far_port)
+
+
+def test_drain_keeps_a_real_event_that_comes_behind(open_channel: OpenChannel) -> None:
+    near, far = open_channel(), open_channel()
+    near_port = near.bind_unbound_port(DOMID_SELF)
+    far_port = far.bind_interdomain(DOMID_SELF, near_port, drain=True)
+    assert far.poll(TIMEOUT)
+    near.notify(near_port)  # the port is masked: this one waits behind the first
+    expect(far, far_port)
+
+
+def test_drain_lets_other_events_through(channel: EventChannel, pair: Pair) -> None:
+    pair.near.notify(pair.near_port)
+    offered = channel.bind_unbound_port(DOMID_SELF)
+    connected = pair.far.bind_interdomain(DOMID_SELF, offered, drain=True)
+    expect(pair.far, pair.far_port)
+    channel.notify(offered)
+    expect(pair.far, connected)
+
+
+def test_a_drained_port_unbound_unread_swallows_nothing_later(pair: Pair) -> None:
+    offered = pair.near.bind_unbound_port(DOMID_SELF)
+    connected = pair.far.bind_interdomain(DOMID_SELF, offered, drain=True)
+    assert pair.far.poll(TIMEOUT)
+    pair.far.unbind(connected)
+    expect(pair.far, connected)  # stale, and shown
+    again = connect(pair.near, pair.far)
+    again.near.notify(again.near_port)
+    expect(pair.far, again.far_port)
+
+
+def test_a_failed_drained_bind_swallows_nothing(pair: Pair) -> None:
+    with pytest.raises(ProcessLookupError):
+        pair.far.bind_interdomain(999, 1, drain=True)
+    pair.near.notify(pair.near_port)
+    expect(pair.far, pair.far_port)

@@ -1,0 +1,124 @@
+"""What only the kernel's own descriptor can show: raw system calls, other processes."""
+
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+from pyxenevtchn._ffi import lib
+
+from .conftest import DEVICE_NODE, OpenChannel
+from .events import TIMEOUT, Pair, expect
+
+pytestmark = pytest.mark.backends("real")
+
+REQUESTS_WITH_ARGUMENT = (
+    lib.IOCTL_BIND_VIRQ,
+    lib.IOCTL_BIND_INTERDOMAIN,
+    lib.IOCTL_BIND_UNBOUND_PORT,
+    lib.IOCTL_UNBIND,
+    lib.IOCTL_NOTIFY,
+    lib.IOCTL_RESTRICT_DOMID,
+)
+
+
+@pytest.mark.parametrize("request_number", REQUESTS_WITH_ARGUMENT, ids=hex)
+def test_a_null_argument_is_a_fault(channel: EventChannel, request_number: int) -> None:
+    with pytest.raises(OSError, match="Bad address") as caught:
+        fcntl.ioctl(channel, request_number, 0)
+    assert caught.value.errno == errno.EFAULT
+
+
+@pytest.mark.parametrize(
+    "request_number", [0x4508, 0x00044508, lib.IOCTL_NOTIFY + 0x40000, lib.IOCTL_RESET + 0x40000]
+)
+def test_an_unknown_request_is_enosys(channel: EventChannel, request_number: int) -> None:
+    with pytest.raises(OSError, match="not implemented") as caught:
+        fcntl.ioctl(channel, request_number, struct.pack("=2I", 0, 0))
+    assert caught.value.errno == errno.ENOSYS
+
+
+def test_the_library_would_stop_what_the_hypercall_cuts(
+    channel: EventChannel, open_channel: OpenChannel
+) -> None:
+    """The hypercall takes 16 bits of a domid: 65536 reaches domain 0."""
+    port = channel.bind_unbound_port(0)
+    argument = struct.pack("=2I", 0x10000, port)
+    other = open_channel()
+    connected = fcntl.ioctl(other, lib.IOCTL_BIND_INTERDOMAIN, bytearray(argument))
+    assert connected > 0
+    other.notify(connected)
+    expect(channel, port)
+    with pytest.raises(ValueError, match="65536"):
+        other.bind_interdomain(0x10000, port)
+
+
+def test_the_descriptor_does_not_seek(channel: EventChannel) -> None:
+    with pytest.raises(OSError, match="Illegal seek"):
+        os.lseek(channel.fileno(), 0, os.SEEK_SET)
+    with pytest.raises(OSError, match="Illegal seek"):
+        os.pread(channel.fileno(), 4, 0)
+
+
+def test_plain_reads_and_writes_do_what_ours_do(pair: Pair) -> None:
+    pair.near.notify(pair.near_port)
+    assert pair.far.poll(TIMEOUT)
+    assert struct.unpack("=I", os.read(pair.far.fileno(), 4096)) == (pair.far_port,)
+    os.write(pair.far.fileno(), struct.pack("=I", pair.far_port))
+    pair.near.notify(pair.near_port)
+    expect(pair.far, pair.far_port)
+
+
+def test_a_process_that_exits_lets_its_ports_go(channel: EventChannel) -> None:
+    binder = (
+        "import sys; from pyxenevtchn import EventChannel, Virq;"
+        "channel = EventChannel.open(sys.argv[1]); channel.bind_virq(Virq.DEBUG);"
+        "print('bound', flush=True); sys.stdin.read(); import os; os._exit(0)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", binder, DEVICE_NODE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "bound\n"
+        with pytest.raises(FileExistsError):
+            channel.bind_virq(Virq.DEBUG)
+        process.communicate()
+    assert channel.bind_virq(Virq.DEBUG)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_descriptor_survives_exec_where_it_was_asked_to() -> None:
+    adopter = (
+        "import sys; from pyxenevtchn import DOMID_SELF, EventChannel\n"
+        "with EventChannel.from_fd(int(sys.argv[1])) as channel:\n"
+        "    channel.notify(int(sys.argv[2]))"
+    )
+    with EventChannel.open(DEVICE_NODE, cloexec=False) as channel:
+        near = channel.bind_unbound_port(DOMID_SELF)
+        far = channel.bind_interdomain(DOMID_SELF, near)
+        expect(channel, far)
+        channel.unmask(far)
+        fd = channel.fileno()
+        subprocess.run(
+            [sys.executable, "-c", adopter, str(fd), str(near)], close_fds=False, check=True
+        )
+        expect(channel, far)
+
+
+def test_a_descriptor_of_something_else_is_no_event_channel() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        with pytest.raises(OSError, match="not an event-channel device") as caught:
+            EventChannel.from_fd(read_end)
+        assert caught.value.errno == errno.ENOTTY
+    finally:
+        os.close(read_end)
+        os.close(write_end)

@@ -1,0 +1,227 @@
+"""Opening, closing, sharing and forking handles."""
+
+import os
+import select
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, Virq
+
+from .conftest import OpenChannel, OpenDevice
+from .events import TIMEOUT, Pair, connect, expect
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing's own descriptor is in it
+
+
+def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) -> None:
+    before = descriptors()
+    channel = EventChannel(open_device())
+    channel.bind_unbound_port(DOMID_SELF)
+    channel.poll(0)
+    assert not channel.closed
+    channel.close()
+    channel.close()
+    assert channel.closed
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda channel: channel.fileno(),
+        lambda channel: channel.bind_virq(Virq.DEBUG),
+        lambda channel: channel.bind_unbound_port(0),
+        lambda channel: channel.bind_interdomain(0, 1),
+        lambda channel: channel.bind_static(1),
+        lambda channel: channel.unbind(1),
+        lambda channel: channel.notify(1),
+        lambda channel: channel.reset(),
+        lambda channel: channel.restrict_domid(1),
+        lambda channel: channel.read(),
+        lambda channel: channel.unmask(1),
+        lambda channel: channel.poll(0),
+        lambda channel: channel.wait(0),
+    ],
+)
+def test_a_closed_handle_refuses_every_call(
+    channel: EventChannel, call: Callable[[EventChannel], object]
+) -> None:
+    channel.close()
+    with pytest.raises(ChannelClosed, match="closed"):
+        call(channel)
+    assert "closed" in repr(channel)
+
+
+def test_a_handle_that_is_forgotten_warns_and_lets_go(
+    open_device: OpenDevice, open_channel: OpenChannel
+) -> None:
+    with pytest.warns(ResourceWarning, match="never closed"):
+        EventChannel(open_device()).bind_virq(Virq.DEBUG)
+    assert open_channel().bind_virq(Virq.DEBUG)
+
+
+@pytest.mark.parametrize("nonblocking", [True, False])
+@pytest.mark.parametrize(
+    "wait",
+    [lambda channel: channel.wait(), lambda channel: channel.poll(TIMEOUT)],
+    ids=["wait", "poll"],
+)
+def test_close_wakes_those_who_wait(
+    open_device: OpenDevice, nonblocking: bool, wait: Callable[[EventChannel], object]
+) -> None:
+    assert_close_wakes(EventChannel(open_device(nonblocking=nonblocking)), wait)
+
+
+def test_close_wakes_a_read_that_blocks(open_device: OpenDevice) -> None:
+    assert_close_wakes(EventChannel(open_device(nonblocking=False)), EventChannel.read)
+
+
+def assert_close_wakes(channel: EventChannel, wait: Callable[[EventChannel], object]) -> None:
+    channel.bind_unbound_port(DOMID_SELF)
+    ended: list[BaseException] = []
+    started = threading.Barrier(4)
+
+    def waiter() -> None:
+        started.wait(TIMEOUT)
+        try:
+            wait(channel)
+        except ChannelClosed as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=waiter) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started.wait(TIMEOUT)
+    channel.close()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert len(ended) == 3
+
+
+def test_close_in_the_midst_of_calls_hits_no_other_descriptor(open_device: OpenDevice) -> None:
+    """Threads that call while others close get ChannelClosed, never a stranger's descriptor."""
+    unexpected: list[BaseException] = []
+
+    def hammer(channel: EventChannel, port: int) -> None:
+        try:
+            while True:
+                channel.notify(port)
+                channel.unmask(port)
+                channel.poll(0)
+        except ChannelClosed:
+            pass
+        except BaseException as error:  # noqa: BLE001 - reported below
+            unexpected.append(error)
+
+    for _ in range(10):
+        channel = EventChannel(open_device())
+        port = channel.bind_unbound_port(DOMID_SELF)
+        fd = channel.fileno()
+        threads = [threading.Thread(target=hammer, args=(channel, port)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        channel.close()
+        # Whoever opens now gets the freed numbers, this one's among them.
+        strangers = [os.open("/dev/null", os.O_RDWR) for _ in range(5)]
+        for thread in threads:
+            thread.join(TIMEOUT)
+        for stranger in strangers:
+            os.close(stranger)
+        assert fd not in (t.ident for t in threads)
+    assert unexpected == []
+
+
+def test_a_duplicate_shares_ring_and_ports(pair: Pair) -> None:
+    with EventChannel.from_fd(os.dup(pair.far.fileno())) as twin:
+        assert dict(twin.bindings) == {}
+        pair.near.notify(pair.near_port)
+        assert twin.poll(TIMEOUT) == select.POLLIN
+        assert pair.far.poll(TIMEOUT) == select.POLLIN
+        expect(twin, pair.far_port)
+        assert pair.far.wait(0) == []
+        twin.unmask(pair.far_port)
+        twin.notify(pair.far_port)
+        expect(pair.near, pair.near_port)
+        # The first of the two to go takes nothing with it.
+        pair.far.close()
+        pair.near.notify(pair.near_port)
+        expect(twin, pair.far_port)
+
+
+def test_the_last_duplicate_to_close_lets_the_ports_go(
+    channel: EventChannel, open_channel: OpenChannel
+) -> None:
+    twin = EventChannel.from_fd(os.dup(channel.fileno()))
+    channel.bind_virq(Virq.DEBUG)
+    channel.close()
+    other = open_channel()
+    with pytest.raises(FileExistsError):
+        other.bind_virq(Virq.DEBUG)
+    twin.close()
+    assert other.bind_virq(Virq.DEBUG)
+
+
+def test_a_borrowed_descriptor_stays_open(channel: EventChannel) -> None:
+    with EventChannel.from_fd(channel.fileno(), closefd=False) as borrower:
+        port = borrower.bind_unbound_port(DOMID_SELF)
+    channel.notify(port)
+
+
+def test_a_child_process_may_only_close(pair: Pair) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(RuntimeError, match="belongs to the parent"):
+                pair.far.notify(pair.far_port)
+            assert pair.far.fileno() >= 0
+            pair.far.close()
+            pair.far.close()
+            pair.near.close()
+        except BaseException:  # noqa: BLE001 - the parent sees the status
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    # The parent's handles and their connection are as they were.
+    pair.near.notify(pair.near_port)
+    expect(pair.far, pair.far_port)
+
+
+def test_descriptors_close_on_exec(channel: EventChannel) -> None:
+    assert not os.get_inheritable(channel.fileno())
+
+
+def test_several_threads_bind_notify_and_unmask_while_one_reads(
+    open_channel: OpenChannel,
+) -> None:
+    channel = open_channel()
+    rounds = 20
+    failures: list[BaseException] = []
+    came: dict[int, int] = {}
+
+    def send(ready: threading.Barrier) -> None:
+        try:
+            near = channel.bind_unbound_port(DOMID_SELF)
+            far = channel.bind_interdomain(DOMID_SELF, near)
+            ready.wait(TIMEOUT)
+            for _ in range(rounds):
+                channel.notify(near)
+                channel.unmask(far)
+        except BaseException as error:  # noqa: BLE001 - reported below
+            failures.append(error)
+
+    ready = threading.Barrier(4)
+    threads = [threading.Thread(target=send, args=(ready,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads) or channel.poll(0):
+        for port in channel.wait(0.05):
+            came[port] = came.get(port, 0) + 1
+            channel.unmask(port)
+    assert failures == []
+    assert len(came) == 4
+    assert all(1 <= number <= rounds + 1 for number in came.values())
+    assert connect(channel, channel).far is channel

@@ -1,0 +1,91 @@
+"""Signals while a call waits: Ctrl-C ends it at once, others go by unnoticed."""
+
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+from pyxenevtchn import EventChannel
+
+from .conftest import OpenDevice
+from .events import TIMEOUT, Pair, connect
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[Handler], None]]:
+    """Have a handler called soon, in the midst of what the test does next."""
+    before = signal.getsignal(signal.SIGALRM)
+
+    def arm(handler: Handler) -> None:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+    yield arm
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("nonblocking", [True, False])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda channel: channel.wait(TIMEOUT),
+        lambda channel: channel.wait(),
+        lambda channel: channel.poll(),
+    ],
+    ids=["wait-timeout", "wait", "poll"],
+)
+def test_ctrl_c_ends_a_wait(
+    open_device: OpenDevice,
+    alarm: Callable[[Handler], None],
+    nonblocking: bool,
+    wait: Callable[[EventChannel], object],
+) -> None:
+    with EventChannel(open_device(nonblocking=nonblocking)) as channel:
+        assert_interrupted(channel, alarm, wait)
+
+
+def test_ctrl_c_ends_a_read_that_blocks(
+    open_device: OpenDevice, alarm: Callable[[Handler], None]
+) -> None:
+    with EventChannel(open_device(nonblocking=False)) as channel:
+        assert_interrupted(channel, alarm, EventChannel.read)
+
+
+def assert_interrupted(
+    channel: EventChannel,
+    alarm: Callable[[Handler], None],
+    wait: Callable[[EventChannel], object],
+) -> None:
+    pair = connect(channel, channel)
+    alarm(signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        wait(channel)
+    # Nothing was lost, and the handle is as it was.
+    channel.notify(pair.near_port)
+    assert channel.wait(TIMEOUT) == [pair.far_port]
+
+
+def test_an_unrelated_signal_ends_no_wait(pair: Pair, alarm: Callable[[Handler], None]) -> None:
+    alarm(lambda _number, _frame: pair.near.notify(pair.near_port))
+    assert pair.far.wait(TIMEOUT) == [pair.far_port]
+
+
+def test_a_signal_handler_may_close_the_handle_that_waits(
+    pair: Pair, alarm: Callable[[Handler], None]
+) -> None:
+    alarm(lambda _number, _frame: pair.far.close())
+    with pytest.raises(ValueError, match="closed while a call waited"):
+        pair.far.wait(TIMEOUT)
+
+
+def test_a_timeout_that_a_signal_interrupts_still_ends(
+    channel: EventChannel, alarm: Callable[[Handler], None]
+) -> None:
+    seen: list[int] = []
+    alarm(lambda number, _frame: seen.append(number))
+    assert channel.wait(0.5) == []
+    assert seen == [signal.SIGALRM]

@@ -1,0 +1,63 @@
+"""The errno, the class, the message and the hint of what the driver refuses."""
+
+import errno
+
+import pytest
+
+from pyxenevtchn import Request, RingOverflow, Virq
+from pyxenevtchn.errors import operation_error
+
+DEVICE = "/dev/xen/evtchn"
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "number", "kind"),
+    [
+        (Request.BIND_VIRQ, (8,), errno.EEXIST, FileExistsError),
+        (Request.BIND_VIRQ, (8,), errno.EACCES, PermissionError),
+        (Request.BIND_INTERDOMAIN, (3, 4), errno.ESRCH, ProcessLookupError),
+        (Request.NOTIFY, (4,), errno.ENOTCONN, OSError),
+        (Request.BIND_STATIC, (4,), errno.ENOSYS, OSError),
+        ("read", (4096,), errno.EAGAIN, BlockingIOError),
+        ("read", (4096,), errno.EFBIG, RingOverflow),
+    ],
+)
+def test_the_errno_and_its_natural_class(
+    operation: str, arguments: tuple[int, ...], number: int, kind: type[OSError]
+) -> None:
+    error = operation_error(operation, arguments, number, DEVICE)
+    assert type(error) is kind
+    assert error.errno == number
+    assert error.filename == DEVICE
+
+
+def test_the_message_names_the_operation_and_its_arguments() -> None:
+    error = operation_error(Request.BIND_INTERDOMAIN, (3, 4), errno.ESRCH, DEVICE)
+    assert "bind_interdomain(remote_domain=3, remote_port=4): No such process" in str(error)
+    assert DEVICE in str(error)
+    assert "bind_virq(virq=CON_RING)" in str(
+        operation_error(Request.BIND_VIRQ, (8,), errno.EEXIST, DEVICE)
+    )
+
+
+@pytest.mark.parametrize(
+    ("virq", "holder"),
+    [
+        (Virq.TIMER, "kernel itself"),
+        (Virq.DOM_EXC, "xenstored"),
+        (Virq.CON_RING, "xenconsoled"),
+        (Virq.TBUF, "xentrace"),
+        (Virq.ENOMEM, "xen-lowmemd"),
+        (Virq.DEBUG, "another handle"),
+        (5, "another handle holds 5"),
+    ],
+)
+def test_who_holds_a_virq(virq: int, holder: str) -> None:
+    error = operation_error(Request.BIND_VIRQ, (virq,), errno.EEXIST, DEVICE)
+    assert holder in error.__notes__[0]
+
+
+def test_an_errno_without_advice_has_no_hint() -> None:
+    error = operation_error(Request.RESET, (), errno.EIO, DEVICE)
+    assert "reset()" in str(error)
+    assert not hasattr(error, "__notes__")

@@ -1,0 +1,60 @@
+"""Opening by name, and what is said when it cannot be."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from pyxenevtchn import EventChannel
+
+
+def test_no_device_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        EventChannel.open(tmp_path / "evtchn")
+    assert caught.value.filename == str(tmp_path / "evtchn")
+    assert caught.value.__notes__
+
+
+def test_the_environment_names_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XENEVTCHN_DEVICE", str(tmp_path / "from-the-environment"))
+    with pytest.raises(FileNotFoundError, match="from-the-environment"):
+        EventChannel.open()
+    monkeypatch.setenv("XENEVTCHN_DEVICE", "fake:")
+    with EventChannel.open() as channel:
+        assert channel.name.startswith("fake:")
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    path = tmp_path / "evtchn"
+    path.touch(mode=0)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)  # root may open anything
+    try:
+        with pytest.raises(PermissionError) as caught:
+            EventChannel.open(path)
+    finally:
+        os.seteuid(me)
+    assert f"read and write access to {path}" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo", "folder"])
+def test_what_is_no_device(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    {"file": path.touch, "fifo": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - as many either time
+    with pytest.raises(OSError, match=str(path)) as caught:
+        EventChannel.open(path)
+    assert caught.value.errno in {errno.ENOTTY, errno.EISDIR}
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_another_kind_of_device() -> None:
+    with (
+        EventChannel.open("/dev/null") as channel,
+        pytest.raises(OSError, match="bind_unbound_port") as caught,
+    ):
+        channel.bind_unbound_port(0)
+    assert caught.value.errno == errno.ENOTTY
+    assert "not one of the event-channel driver" in caught.value.__notes__[0]

@@ -1,0 +1,50 @@
+"""The programs that xenvm runs, and the Debian packages that bring them."""
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from .errors import Failure
+
+_PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "depmod": "kmod",
+    "setpriv": "util-linux",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+}
+
+
+def check() -> None:
+    """Raise Failure, with the line that installs them all, if a program is missing."""
+    if platform.machine() != "x86_64":
+        raise Failure("the guest runs this machine's programs on x86_64: it needs such a machine")
+    missing = [name for name in _PACKAGES if _which(name) is None]
+    if "busybox" not in missing and not _is_static(find("busybox")):
+        missing.append("busybox (the static one)")
+    if missing:
+        raise Failure(
+            f"not installed: {', '.join(missing)}. All that xenvm needs comes with\n"
+            f"    sudo apt install {' '.join(_PACKAGES.values())}"
+        )
+
+
+def find(name: str) -> Path:
+    """Return a program's path; for those that check() has found."""
+    path = _which(name)
+    if path is None:
+        raise Failure(f"{name} is not installed")
+    return Path(path)
+
+
+def _which(name: str) -> str | None:
+    # depmod is in sbin, which a normal user's PATH lacks on Debian.
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+
+
+def _is_static(program: Path) -> bool:
+    """Tell whether a program runs without the C library: others name their loader early on."""
+    with program.open("rb") as file:
+        return b"/ld-linux" not in file.read(4096)
