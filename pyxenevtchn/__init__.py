@@ -4,6 +4,8 @@
 channels. Importing this loads neither the compiled module nor anything that is not used.
 """
 
+from typing import TYPE_CHECKING
+
 from .abi import (
     DOMID_COW,
     DOMID_FIRST_RESERVED,
@@ -21,6 +23,9 @@ from .channel import EventChannel
 from .device import Device
 from .errors import ChannelClosed, RingOverflow
 
+if TYPE_CHECKING:
+    from .aio import AsyncEventChannel
+
 __all__ = [
     "DOMID_COW",
     "DOMID_FIRST_RESERVED",
@@ -29,6 +34,7 @@ __all__ = [
     "DOMID_IO",
     "DOMID_SELF",
     "DOMID_XEN",
+    "AsyncEventChannel",
     "Binding",
     "ChannelClosed",
     "Device",
@@ -38,3 +44,11 @@ __all__ = [
     "Virq",
     "VirqScope",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "AsyncEventChannel":
+        from .aio import AsyncEventChannel  # noqa: PLC0415 - asyncio costs more than all the rest
+
+        return AsyncEventChannel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

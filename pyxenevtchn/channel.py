@@ -374,19 +374,14 @@ class EventChannel:
                     self.unmask(done)
                     done.clear()
                 try:
-                    ports = self._inbox.fetch(timeout)
+                    if not self._inbox.fill(timeout):
+                        return
                 except RingOverflow:
                     if on_overflow is None:
                         raise
                     on_overflow(self.recover())
-                    continue
-                if not ports:
-                    return
-                self._inbox.backlog.extend(ports)
         finally:
-            # A body that closed the handle has nothing left to unmask.
-            with contextlib.suppress(ChannelClosed):
-                self.unmask(done)
+            self._unmask_left(done)
 
     def recover(self) -> frozenset[int]:
         """Go on after an overflow: empty the ring and unmask every bound port.
@@ -402,6 +397,11 @@ class EventChannel:
             self.reset()
             self.unmask(ports)
         return ports
+
+    def _unmask_left(self, ports: list[int]) -> None:
+        """Unmask what a loop leaves behind, unless the handle is closed or the parent process's."""
+        with contextlib.suppress(ChannelClosed, RuntimeError):
+            self.unmask(ports)
 
     def _bind(self, binding: Binding, *arguments: int) -> int:
         with self._bindings.lock:

@@ -6,6 +6,7 @@ import select
 import threading
 import warnings
 from types import TracebackType
+from typing import Protocol
 
 from .device import Device
 from .errors import ChannelClosed
@@ -24,6 +25,16 @@ os.register_at_fork(after_in_child=_count_fork)
 _POLL_MAX_MS = 2**31 - 1
 
 
+class Watcher(Protocol):
+    """An event loop's part in a handle: it borrows the handle for as long as it watches it."""
+
+    def closing(self) -> None:
+        """Stop watching now, or soon: the handle is being closed, by whatever thread."""
+
+    def let_go(self) -> bool:
+        """Stop watching if nobody waits; tell whether it did."""
+
+
 class Handle:
     """Lends a device to the calls that use it, and closes it when the last one is done.
 
@@ -31,6 +42,9 @@ class Handle:
     leaves the descriptor open until the last of them has gone: so no call ever meets a descriptor
     number that somebody else has got meanwhile. Any thread, and a signal handler, may do
     anything here at any time; after a fork the child may only close.
+
+    Attributes:
+        watcher: the one event loop that watches the descriptor, if any.
     """
 
     def __init__(self, device: Device) -> None:
@@ -41,6 +55,7 @@ class Handle:
         self._forks = _forks
         self._wake: int | None = None
         self._poller: select.poll | None = None
+        self.watcher: Watcher | None = None
 
     @property
     def device(self) -> Device:
@@ -126,10 +141,14 @@ class Handle:
             if self._closed:
                 return
             self._closed = True
-            if self._users == 0:
-                self._release()
-            elif self._wake is not None:
-                os.eventfd_write(self._wake, 1)
+            self._users += 1
+            try:
+                if self._wake is not None:
+                    os.eventfd_write(self._wake, 1)
+                if self.watcher is not None:
+                    self.watcher.closing()
+            finally:
+                self.__exit__(None, None, None)
 
     def __del__(self) -> None:
         if not self._closed:

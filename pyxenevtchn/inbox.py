@@ -71,6 +71,12 @@ class Inbox:
                     timeout = max(0.0, deadline - time.monotonic())
             return []
 
+    def fill(self, timeout: float | None) -> bool:
+        """Wait for events in the ring and read them into the backlog; False when time is over."""
+        ports = self.fetch(timeout)
+        self.backlog.extend(ports)
+        return bool(ports)
+
     def pop_backlog(self) -> int | None:
         """Take the oldest port of the backlog; None when it is empty."""
         # Empty is what it mostly is; another reader may still take the last one first.

@@ -42,10 +42,10 @@ class PollDescriptor:
 
     def show(self, mask: int) -> None:
         """Make poll say POLLIN, POLLERR or 0, and POLLOUT besides, where it said something else."""
-        if mask == select.POLLERR:
-            self._set_error()
-        elif mask == select.POLLIN:
+        if mask == select.POLLIN:
             self._inner.send(b"\0", socket.MSG_DONTWAIT)
+        elif mask == select.POLLERR:
+            self._set_error()
         else:
             if self._in_error:
                 self._clear_error()
@@ -71,16 +71,16 @@ class PollDescriptor:
     def _set_error(self) -> None:
         if self._in_error:
             return
-        self._in_error = True
-        # An error is no event to the driver: SIGIO must not tell of it.
-        flags = fcntl.fcntl(self._outer, fcntl.F_GETFL)
-        fcntl.fcntl(self._outer, fcntl.F_SETFL, flags & ~os.O_ASYNC)
-        self._take_datagram()
-        self._outer.send(b"\0", socket.MSG_DONTWAIT)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             stranger.bind("")
+            self._in_error = True
+            self._take_datagram()
+            self._outer.send(b"\0", socket.MSG_DONTWAIT)
+            # The driver signals events alone, and this is none.
+            flags = fcntl.fcntl(self._outer, fcntl.F_GETFL)
+            fcntl.fcntl(self._outer, fcntl.F_SETFL, flags & ~os.O_ASYNC)
             self._inner.connect(stranger.getsockname())
-        fcntl.fcntl(self._outer, fcntl.F_SETFL, flags)
+            fcntl.fcntl(self._outer, fcntl.F_SETFL, flags)
 
     def _clear_error(self) -> None:
         self._in_error = False

@@ -12,16 +12,6 @@ from ..errors import operation_error
 from .descriptor import PollDescriptor, identity
 from .driver import Kernel, OpenFile
 
-_forks = 0
-
-
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - one number for the process, changed by fork alone
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
 
 class _Description:
     """An open file and its descriptors: what duplicates share, until the last one is closed."""
@@ -32,7 +22,7 @@ class _Description:
         self.descriptor = PollDescriptor()
         self.file = OpenFile(kernel, self.descriptor.show)
         self.fds: set[int] = set()
-        self.forks = _forks
+        self.inherited = False
         _descriptions[self.descriptor.identity] = self
 
     def release_if_unused(self) -> None:
@@ -51,6 +41,16 @@ class _Description:
 
 # The descriptions that are open, by what duplicates of their descriptors have in common.
 _descriptions: dict[tuple[int, int], _Description] = {}
+
+
+def _disown() -> None:
+    # In a child: the sockets are the parent's too, and have to go on saying what its rings hold.
+    for description in _descriptions.values():
+        description.inherited = True
+        description.file.on_poll = lambda _mask: None
+
+
+os.register_at_fork(after_in_child=_disown)
 
 
 class FakeDevice:
@@ -147,8 +147,8 @@ class FakeDevice:
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        if self._description.forks != _forks:
-            # The sockets are the parent's too, and its lock may have been held as it forked.
+        if self._description.inherited:
+            # Without the lock, which another thread may have held as the parent forked.
             if self._closefd:
                 os.close(fd)
             self._description.descriptor.close()
@@ -180,7 +180,7 @@ def adopt(fd: int, closefd: bool) -> FakeDevice | None:
     description = _descriptions.get(identity(fd))
     if description is None:
         return None
-    if description.forks != _forks:
+    if description.inherited:
         raise RuntimeError("this fake belongs to the parent process: a child cannot use it")
     with description.lock:
         blocking = os.get_blocking(fd)
@@ -189,7 +189,7 @@ def adopt(fd: int, closefd: bool) -> FakeDevice | None:
 
 def open_files(kernel: Kernel) -> list[str]:
     """List the files of a domain's driver that are open, by their descriptors, for messages."""
-    mine = [each for each in _descriptions.values() if each.kernel is kernel]
+    mine = [each for each in list(_descriptions.values()) if each.kernel is kernel]
     for description in mine:
         description.release_if_unused()
     return [f"a handle with fd {sorted(each.fds)}" for each in mine if each.fds]

@@ -81,21 +81,19 @@ class Kernel:
             self.nr_channels = (port // _FIFO_PAGE + 1) * _FIFO_PAGE
 
     def deliver(self) -> int:
-        """Run the interrupts that wait, until none does; return how many there were.
+        """Run the interrupts that wait; return how many were for open files.
 
         The FIFO ABI takes them in the order of their events, the 2-level one in that of the ports.
         """
         count = 0
-        while self._queue:
-            waiting = list(self._queue)
-            self._queue.clear()
-            if not self._fifo:
-                waiting.sort(key=lambda evtchn: evtchn.port)
-            for evtchn in waiting:
-                # Those closed since are not pending any more.
-                if evtchn.pending and not evtchn.masked:
-                    self._interrupt(evtchn)
-                    count += 1
+        waiting = [self._queue.popleft() for _ in range(len(self._queue))]
+        if not self._fifo:
+            waiting.sort(key=lambda evtchn: evtchn.port)
+        for evtchn in waiting:
+            # Those closed since are not pending, those let go since are masked.
+            if evtchn.pending and not evtchn.masked:
+                count += evtchn.port in self.holders
+                self._interrupt(evtchn)
         return count
 
     def check(self, operation: str) -> None:
@@ -141,7 +139,7 @@ class OpenFile:
         self.ports: dict[int, bool] = {}
         """This file's ports, and whether each is enabled."""
         self._kernel = kernel
-        self._on_poll = on_poll
+        self.on_poll = on_poll
         self._ring: deque[int] = deque()
         self._overflow = False
         self._restrict_domid: int | None = None
@@ -169,12 +167,12 @@ class OpenFile:
         ring = self._ring
         if not ring:
             # Said again, in case a signal handler's exception once kept it from being heard.
-            self._on_poll(0)
+            self.on_poll(0)
             _fail(errno.EAGAIN)
         count = min(size, PAGE_BYTES) // PORT_BYTES
         ports = array("I", [ring.popleft() for _ in range(min(count, len(ring)))])
         if not ring:
-            self._on_poll(0)
+            self.on_poll(0)
         return ports.tobytes()
 
     def write(self, data: memoryview) -> int:
@@ -211,10 +209,10 @@ class OpenFile:
         if len(self._ring) < self.ring_size:
             self._ring.append(port)
             if was_empty:
-                self._on_poll(select.POLLIN)
+                self.on_poll(select.POLLIN)
         elif not self._overflow:
             self._overflow = True
-            self._on_poll(select.POLLERR)
+            self.on_poll(select.POLLERR)
 
     def release(self) -> None:
         """Close: unbind every port."""
@@ -226,7 +224,7 @@ class OpenFile:
         """Forget every port and event: the domain is gone."""
         self.ports.clear()
         self._ring.clear()
-        self._on_poll(select.POLLERR)
+        self.on_poll(select.POLLERR)
 
     def _bind_virq(self, virq: int) -> int:
         self._refuse_if_restricted()
@@ -285,7 +283,7 @@ class OpenFile:
     def _reset(self) -> int:
         self._ring.clear()
         self._overflow = False
-        self._on_poll(0)
+        self.on_poll(0)
         return 0
 
     def _restrict(self, domid: int) -> int:

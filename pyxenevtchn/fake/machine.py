@@ -205,7 +205,7 @@ class Hypervisor:
             self._kernel_of(domain).domain.raise_virq(virq)
 
     def deliver(self) -> int:
-        """Run the interrupts that wait, in every domain; return how many events they delivered."""
+        """Run the interrupts that wait, in every domain; return how many were for handles."""
         with self._lock:
             return sum(kernel.deliver() for kernel in self._kernels.values())
 

@@ -1,5 +1,6 @@
 """The fakes that have names: ``fake:`` and the hypervisor that the whole process shares."""
 
+import os
 import threading
 
 from ..abi import DOMID_FIRST_RESERVED
@@ -15,7 +16,10 @@ _default: Hypervisor | None = None
 
 
 def default() -> Hypervisor:
-    """Return the hypervisor that ``fake:`` names stand for, made when it is first asked for."""
+    """Return the hypervisor that ``fake:`` names stand for, made when it is first asked for.
+
+    Each process has its own, a child that is forked too.
+    """
     global _default  # noqa: PLW0603 - the one hypervisor that a name can mean
     with _lock:
         if _default is None:
@@ -28,6 +32,15 @@ def reset_default() -> None:
     global _default  # noqa: PLW0603
     with _lock:
         _default = None
+
+
+# Without the lock, which another thread may have held as the parent forked.
+def _start_afresh() -> None:
+    global _default, _lock
+    _default, _lock = None, threading.RLock()
+
+
+os.register_at_fork(after_in_child=_start_afresh)
 
 
 def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:

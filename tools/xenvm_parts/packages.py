@@ -11,9 +11,9 @@ import lzma
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,10 +138,12 @@ class _Apt:
     def unpack(self, package: str, target: Path) -> None:
         """Download a package and add its files to a directory."""
         say(f"downloading {package}")
-        with tempfile.TemporaryDirectory(dir=_cache(), prefix="download-") as directory:
-            _run("apt-get", *self._options, "-qq", "download", package, cwd=directory)
-            say(f"unpacking {package}")
-            _run("dpkg-deb", "-x", _one(Path(directory), "*.deb"), target)
+        target.mkdir(exist_ok=True)
+        _run("apt-get", *self._options, "-qq", "download", package, cwd=target)
+        say(f"unpacking {package}")
+        archive = _one(target, "*.deb")
+        _run("dpkg-deb", "-x", archive, target)
+        archive.unlink()
 
 
 def _decompressed(image: bytes) -> bytes:
@@ -162,12 +164,13 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
     final = _cache() / name
     if not final.exists():
         with _lock():
+            unfinished = _cache() / "unfinished"
+            # Another xenvm may have made it meanwhile, or died and left something behind.
             if not final.exists():
-                with tempfile.TemporaryDirectory(dir=_cache(), prefix=f"{name}-") as temporary:
-                    whole = Path(temporary, "whole")
-                    whole.mkdir()
-                    make(whole)
-                    whole.rename(final)
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(final)
     return final
 
 
@@ -184,7 +187,7 @@ def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     directory = Path(base, "pyxenevtchn/xenvm")
     directory.mkdir(parents=True, exist_ok=True)
-    return directory
+    return directory.resolve()
 
 
 def _one(directory: Path, *patterns: str) -> Path:
@@ -195,10 +198,24 @@ def _one(directory: Path, *patterns: str) -> Path:
     return found[0]
 
 
-def _run(program: str, *arguments: str | Path, cwd: str | None = None) -> str:
+def _run(program: str, *arguments: str | Path, cwd: Path | None = None) -> str:
     """Run a program to its end and return what it printed."""
-    command = [programs.find(program), *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Failure(f"{program} failed:\n{done.stderr.strip()}")
-    return done.stdout
+    process = subprocess.Popen(
+        [programs.find(program), *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    with process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            # The program's own children must not go on writing to the cache.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode != 0:
+        raise Failure(f"{program} failed:\n{errors.strip()}")
+    return output

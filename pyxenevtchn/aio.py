@@ -1,0 +1,358 @@
+"""AsyncEventChannel: the events of an EventChannel, waited for in asyncio."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Self, SupportsIndex
+
+from .abi import check_uint32
+from .channel import EventChannel
+from .errors import ChannelClosed, RingOverflow
+
+
+class AsyncEventChannel:
+    """An EventChannel whose events are waited for in asyncio.
+
+    There are two ways to wait, one at a time: ``events`` and ``read`` take whatever comes and have
+    a single consumer; ``wait`` and ``port_events`` look at one port each, in any number of tasks.
+    Meanwhile nobody else may read from the handle. What does not wait is done as on the handle
+    itself, ``channel``, and may be done there too.
+
+    A task that is cancelled while it waits loses no event: what was read stays with the handle.
+
+    Threads: it belongs to the event loop that waits on it, and to that loop's thread; ``channel``
+    may be used, and closed, from any thread. Closing either wakes every waiter with ChannelClosed.
+    """
+
+    def __init__(
+        self,
+        channel: EventChannel,
+        *,
+        on_overflow: Callable[[frozenset[int]], object] | None = None,
+    ) -> None:
+        """Take over a handle.
+
+        Args:
+            channel: the handle; closing this closes it.
+            on_overflow: called with the result of ``channel.recover()`` when the ring has
+                overflowed, and the waiting goes on; None raises RingOverflow in every waiter.
+        """
+        self.channel = channel
+        self._on_overflow = on_overflow
+        self._inbox = channel._inbox
+        self._watch = _Watch(channel, self._read_ring)
+        # How many events of each port came, and how many of those a wait has returned for.
+        self._came: dict[int, int] = {}
+        self._taken: dict[int, int] = {}
+        # Ports that a wait has returned: masked until it is called again.
+        self._in_hand: set[int] = set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the handle is closed."""
+        return self.channel.closed
+
+    def close(self) -> None:
+        """Close the handle and unbind its ports; waiters get ChannelClosed."""
+        self.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.channel!r}>"
+
+    def bind_virq(self, virq: int) -> int:
+        """As EventChannel.bind_virq."""
+        return self.channel.bind_virq(virq)
+
+    def bind_interdomain(
+        self, remote_domain: SupportsIndex, remote_port: SupportsIndex, *, drain: bool = False
+    ) -> int:
+        """As EventChannel.bind_interdomain."""
+        return self.channel.bind_interdomain(remote_domain, remote_port, drain=drain)
+
+    def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
+        """As EventChannel.bind_unbound_port."""
+        return self.channel.bind_unbound_port(remote_domain)
+
+    def bind_static(self, port: SupportsIndex) -> None:
+        """As EventChannel.bind_static, dangers included."""
+        self.channel.bind_static(port)
+
+    def unbind(self, port: SupportsIndex) -> None:
+        """As EventChannel.unbind; tasks that wait for the port get ChannelClosed."""
+        self.channel.unbind(port)
+        number = check_uint32("port", port)
+        for counts in (self._came, self._taken):
+            counts.pop(number, None)
+        self._in_hand.discard(number)
+        self._watch.fail(ChannelClosed(f"port {number} was unbound"), number)
+
+    def notify(self, port: SupportsIndex) -> None:
+        """As EventChannel.notify."""
+        self.channel.notify(port)
+
+    def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
+        """As EventChannel.unmask."""
+        return self.channel.unmask(ports)
+
+    async def read(self) -> list[int]:
+        """Wait for events and take them: the ports, oldest first, each masked now.
+
+        Raises:
+            RingOverflow: events were dropped, and there is no ``on_overflow``.
+            ChannelClosed: the handle was closed, before or while this waited.
+            RuntimeError: somebody else waits on the handle.
+        """
+        self._reclaim()
+        while not self._inbox.backlog:
+            await self._watch.wait(None)
+        return self.channel.wait(0)
+
+    def events(self) -> AsyncIterator[int]:
+        """Go through the events as they come: ``async for port in channel.events(): ...``.
+
+        As EventChannel.events: the port is masked while the body works and unmasked once it is
+        done, in batches; a loop that is left or cancelled in the middle of a batch loses nothing.
+
+        Raises:
+            RingOverflow: events were dropped, and there is no ``on_overflow``.
+            ChannelClosed: the handle was closed, before or during the loop.
+            RuntimeError: somebody else waits on the handle.
+        """
+        self._reclaim()
+        return _Events(self)
+
+    async def wait(self, port: SupportsIndex) -> None:
+        """Wait for an event of one port; one that came since the last wait returns at once.
+
+        However many came since then, they are one, as in the hardware. The port stays masked until
+        it is waited for again (or unmasked): so what its task does between two waits is done
+        before the next event. All tasks that wait for the port at the time of an event get it.
+
+        Raises:
+            RingOverflow: events were dropped, and there is no ``on_overflow``.
+            ChannelClosed: the handle was closed or the port unbound, before or while this waited.
+            RuntimeError: a consumer of all events waits on the handle.
+        """
+        number = check_uint32("port", port)
+        self._put_back(number)
+        taken = self._taken.get(number, 0)
+        self._dispatch()
+        while self._came.get(number, 0) <= taken:
+            await self._watch.wait(number)
+        self._taken[number] = self._came[number]
+        self._in_hand.add(number)
+
+    def port_events(self, port: SupportsIndex) -> AsyncIterator[int]:
+        """Go through the events of one port: ``wait`` as an asynchronous iterator of the port."""
+        return _PortEvents(self, check_uint32("port", port))
+
+    def _read_ring(self) -> None:
+        """Take what the ring has and wake those whom it concerns."""
+        try:
+            self._inbox.fill(0)
+        except RingOverflow:
+            if self._on_overflow is None:
+                raise
+            self._on_overflow(self.channel.recover())
+            self._watch.renew()
+        if self._watch.has_consumer:
+            if self._inbox.backlog:
+                self._watch.wake(None)
+        else:
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Count the backlog's events for their ports."""
+        while (port := self._next()) is not None:
+            self._came[port] = self._came.get(port, 0) + 1
+            self._watch.wake(port)
+
+    def _next(self) -> int | None:
+        """Take the oldest port of the backlog that is still bound."""
+        while (port := self._inbox.pop_backlog()) is not None:
+            if not self.channel._bindings.is_stale(port):
+                break
+        return port
+
+    def _reclaim(self) -> None:
+        """Put events that no wait has returned for back, for the consumer of all."""
+        for port, came in self._came.items():
+            if came > self._taken.get(port, 0):
+                self._taken[port] = came
+                self._inbox.backlog.append(port)
+
+    def _put_back(self, port: int) -> None:
+        """Unmask a port that a wait returned: its task is done with it."""
+        if port in self._in_hand:
+            self._in_hand.discard(port)
+            self.channel.unmask(port)
+
+
+class _Events(AsyncIterator[int]):
+    """A loop over all events. Its ports are unmasked when the batch is done, or the loop is gone.
+
+    An object and not an asynchronous generator, because nobody finalises those at a ``break``.
+    """
+
+    def __init__(self, owner: AsyncEventChannel) -> None:
+        self._owner = owner
+        self._done: list[int] = []
+
+    async def __anext__(self) -> int:
+        while (port := self._owner._next()) is None:
+            done, self._done = self._done, []
+            self._owner.channel.unmask(done)
+            await self._owner._watch.wait(None)
+        self._done.append(port)
+        return port
+
+    def __del__(self) -> None:
+        self._owner.channel._unmask_left(self._done)
+
+
+class _PortEvents(AsyncIterator[int]):
+    """A loop over one port's events."""
+
+    def __init__(self, owner: AsyncEventChannel, port: int) -> None:
+        self._owner = owner
+        self._port = port
+
+    async def __anext__(self) -> int:
+        await self._owner.wait(self._port)
+        return self._port
+
+    def __del__(self) -> None:
+        if self._port in self._owner._in_hand:
+            self._owner._in_hand.discard(self._port)
+            self._owner.channel._unmask_left([self._port])
+
+
+class _Watch:
+    """Has an event loop watch a handle, for as long as somebody waits.
+
+    The handle is borrowed meanwhile: closing it ends the watch first, so that no loop keeps a
+    descriptor number that somebody else may get. A watch outlives its last waiter until the next
+    event, since most wait again at once; one that is cancelled ends it.
+    """
+
+    def __init__(self, channel: EventChannel, on_readable: Callable[[], None]) -> None:
+        self._handle = channel._handle
+        self._on_readable = on_readable
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._fd = -1
+        # By port; None is the consumer of all events.
+        self._waiters: dict[int | None, set[asyncio.Future[None]]] = {}
+
+    @property
+    def has_consumer(self) -> bool:
+        """Whether the consumer of all events waits."""
+        return None in self._waiters
+
+    async def wait(self, port: int | None) -> None:
+        """Wait until ``wake`` or ``fail`` is called for the port."""
+        if self.has_consumer or (port is None and self._waiters):
+            raise RuntimeError(
+                "somebody else waits on this handle: events() and read() have one consumer, and"
+                " do not go together with wait()"
+            )
+        self._start(asyncio.get_running_loop())
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(port, set()).add(future)
+        try:
+            await future
+        except BaseException:
+            waiters = self._waiters.get(port, set())
+            waiters.discard(future)
+            if not waiters:
+                self._waiters.pop(port, None)
+            if not self._waiters:
+                self._stop()
+            raise
+
+    def wake(self, port: int | None) -> None:
+        """Have those who wait for the port go on."""
+        for future in self._waiters.pop(port, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def fail(self, error: Exception, port: int | None) -> None:
+        """Raise the error in those who wait for the port."""
+        for future in self._waiters.pop(port, ()):
+            if not future.done():
+                future.set_exception(error)
+
+    def renew(self) -> None:
+        """Watch on after an error on the descriptor: libuv, and so uvloop, stops at one."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._fd)
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _fail_all(self, error: Exception) -> None:
+        for port in list(self._waiters):
+            self.fail(error, port)
+
+    def let_go(self) -> bool:
+        """Stop watching if nobody waits (see handle.Watcher)."""
+        if self._loop is not None and not self._loop.is_closed():
+            elsewhere = self._loop.is_running() and self._thread != threading.get_ident()
+            if self._waiters or elsewhere:
+                return False
+        self._stop()
+        return True
+
+    def closing(self) -> None:
+        """Stop watching: the handle is being closed (see handle.Watcher)."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or self._thread == threading.get_ident():
+            self._end()
+        else:
+            loop.call_soon_threadsafe(self._end)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is loop:
+            return
+        watcher = self._handle.watcher
+        if watcher is not None and not watcher.let_go():
+            raise RuntimeError("another event loop or AsyncEventChannel waits on this handle")
+        device = self._handle.__enter__()
+        try:
+            loop.add_reader(device.fileno(), self._readable)
+        except BaseException:
+            self._handle.__exit__(None, None, None)
+            raise
+        self._loop, self._thread, self._fd = loop, threading.get_ident(), device.fileno()
+        self._handle.watcher = self
+
+    def _stop(self) -> None:
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._fd)
+            self._loop = None
+            self._handle.watcher = None
+            self._handle.__exit__(None, None, None)
+
+    def _readable(self) -> None:
+        if not self._waiters:
+            self._stop()
+            return
+        try:
+            self._on_readable()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiters'
+            self._fail_all(error)
+
+    def _end(self) -> None:
+        self._fail_all(ChannelClosed(f"{self._handle.device.name}: the handle was closed"))
+        self._stop()

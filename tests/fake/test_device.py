@@ -1,0 +1,351 @@
+"""The fake's descriptor: what the kernel's own calls see of it, who shares it, and what leaks."""
+
+import asyncio
+import errno
+import fcntl
+import os
+import resource
+import select
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, Request, RingOverflow, Virq
+from pyxenevtchn.abi import PORT_BYTES, pack_ports, unpack_ports
+from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
+
+from .test_hypervisor import refused
+
+TIMEOUT = 20.0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A device, and two ports of it that are connected; nothing is pending."""
+
+    device: FakeDevice
+    sender: int
+    receiver: int
+
+    def notify(self) -> None:
+        self.device.ioctl(Request.NOTIFY, self.sender)
+
+    def read(self, ports: int = 1024) -> list[int]:
+        return unpack_ports(self.device.read(PORT_BYTES * ports))
+
+    def unmask(self) -> None:
+        self.device.write(pack_ports(self.receiver))
+
+    def overflow(self) -> None:
+        """Fill the ring with events of ports that are no more."""
+        for _ in range(65):
+            sender = self.device.ioctl(Request.BIND_UNBOUND_PORT, DOMID_SELF)
+            receiver = self.device.ioctl(Request.BIND_INTERDOMAIN, DOMID_SELF, sender)
+            self.device.ioctl(Request.UNBIND, receiver)
+            self.device.ioctl(Request.UNBIND, sender)
+
+
+def make_loop(device: FakeDevice) -> Loop:
+    sender = device.ioctl(Request.BIND_UNBOUND_PORT, DOMID_SELF)
+    loop = Loop(device, sender, device.ioctl(Request.BIND_INTERDOMAIN, DOMID_SELF, sender))
+    assert loop.read() == [loop.receiver]
+    loop.unmask()
+    return loop
+
+
+@pytest.fixture
+def xen() -> Iterator[Hypervisor]:
+    hypervisor = Hypervisor()
+    yield hypervisor
+    hypervisor.check_clean()
+
+
+@pytest.fixture
+def device(xen: Hypervisor) -> Iterator[FakeDevice]:
+    device = xen.dom0.device()
+    yield device
+    device.close()
+
+
+@pytest.fixture
+def loop(device: FakeDevice) -> Loop:
+    return make_loop(device)
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing's own descriptor is in it
+
+
+def readiness(device: FakeDevice, asked: int = select.POLLIN | select.POLLOUT) -> int:
+    poller = select.poll()
+    poller.register(device.fileno(), asked)
+    return dict(poller.poll(0)).get(device.fileno(), 0)
+
+
+def test_an_overflow_is_an_error_that_stays_until_reset(loop: Loop) -> None:
+    for _ in range(3):
+        loop.overflow()
+        for _ in range(2):
+            assert readiness(loop.device, select.POLLIN) == select.POLLERR
+            assert readiness(loop.device) == select.POLLERR | select.POLLOUT
+            with pytest.raises(RingOverflow, match="read"):
+                loop.read()
+        loop.device.ioctl(Request.RESET)
+        assert readiness(loop.device) == select.POLLOUT
+        loop.notify()
+        assert readiness(loop.device) == select.POLLOUT | select.POLLIN
+        assert loop.read() == [loop.receiver]
+        loop.unmask()
+
+
+def test_epoll_sees_an_overflow_by_level(loop: Loop) -> None:
+    with select.epoll() as epoll:
+        epoll.register(loop.device.fileno(), select.EPOLLIN)
+        loop.overflow()
+        for _ in range(2):
+            assert epoll.poll(0) == [(loop.device.fileno(), select.EPOLLERR)]
+        loop.device.ioctl(Request.RESET)
+        assert epoll.poll(0) == []
+
+
+def test_an_edge_is_the_first_event_of_an_empty_ring(loop: Loop) -> None:
+    ready = [(loop.device.fileno(), select.EPOLLIN)]
+    with select.epoll() as epoll:
+        epoll.register(loop.device.fileno(), select.EPOLLIN | select.EPOLLET)
+        loop.notify()
+        assert epoll.poll(0) == ready
+        loop.unmask()
+        loop.notify()
+        assert epoll.poll(0) == []
+        assert loop.read(1) == loop.read(1) == [loop.receiver]
+        loop.unmask()
+        loop.notify()
+        assert epoll.poll(0) == ready
+
+
+def test_asyncio_hears_of_events(loop: Loop) -> None:
+    async def read_one() -> list[int]:
+        running = asyncio.get_running_loop()
+        came = running.create_future()
+        running.add_reader(loop.device.fileno(), came.set_result, None)
+        running.call_soon(loop.notify)
+        await asyncio.wait_for(came, TIMEOUT)
+        running.remove_reader(loop.device.fileno())
+        return loop.read()
+
+    assert asyncio.run(read_one()) == [loop.receiver]
+
+
+@pytest.fixture
+def sigio() -> Iterator[list[int]]:
+    """A list that grows with every SIGIO."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGIO, lambda number, _frame: seen.append(number))
+    yield seen
+    signal.signal(signal.SIGIO, before)
+
+
+def test_a_signal_tells_of_events_and_of_no_overflow(loop: Loop, sigio: list[int]) -> None:
+    fd = loop.device.fileno()
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    loop.overflow()
+    # One for the first event, none for those behind it and none for the overflow.
+    assert len(sigio) == 1
+    loop.device.ioctl(Request.RESET)
+    loop.notify()
+    assert len(sigio) == 2
+    loop.read()
+    assert len(sigio) == 2
+    assert fcntl.fcntl(fd, fcntl.F_GETFL) == flags | os.O_ASYNC
+
+
+@pytest.mark.parametrize("nonblocking", [True, False])
+def test_the_descriptor_has_the_flags_that_it_was_opened_with(
+    xen: Hypervisor, nonblocking: bool
+) -> None:
+    device = xen.dom0.device(nonblocking=nonblocking)
+    assert os.get_blocking(device.fileno()) is device.blocking is not nonblocking
+    assert not os.get_inheritable(device.fileno())
+    device.close()
+    device = xen.dom0.device(cloexec=False)
+    assert os.get_inheritable(device.fileno())
+    device.close()
+
+
+def test_a_read_that_blocks_wakes_with_an_event(xen: Hypervisor) -> None:
+    loop = make_loop(xen.dom0.device(nonblocking=False))
+    came: list[int] = []
+    reader = threading.Thread(target=lambda: came.extend(loop.read()))
+    reader.start()
+    loop.notify()
+    reader.join(TIMEOUT)
+    assert came == [loop.receiver]
+    loop.device.close()
+
+
+def test_a_read_that_blocks_is_interrupted_by_a_signal_handler_that_raises(
+    xen: Hypervisor,
+) -> None:
+    loop = make_loop(xen.dom0.device(nonblocking=False))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(KeyboardInterrupt):
+        loop.read()
+    signal.signal(signal.SIGALRM, before)
+    loop.notify()
+    assert loop.read() == [loop.receiver]
+    loop.device.close()
+
+
+def test_a_signal_handler_may_use_the_device_in_the_midst_of_anything(loop: Loop) -> None:
+    def handler(_number: int, _frame: FrameType | None) -> None:
+        loop.notify()
+        loop.unmask()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    for _ in range(5000):
+        loop.notify()
+        loop.unmask()
+        if readiness(loop.device, select.POLLIN) == select.POLLERR:
+            loop.device.ioctl(Request.RESET)
+        else:
+            assert set(loop.read()) == {loop.receiver}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    loop.device.ioctl(Request.RESET)
+    loop.unmask()
+    loop.notify()
+    assert readiness(loop.device, select.POLLIN) == select.POLLIN
+
+
+def test_threads_that_notify_lose_no_event(xen: Hypervisor) -> None:
+    loops = [make_loop(xen.dom0.device()) for _ in range(4)]
+    rounds = 300
+
+    def bounce(mine: Loop, following: Loop) -> None:
+        for _ in range(rounds):
+            poller = select.poll()
+            poller.register(mine.device.fileno(), select.POLLIN)
+            assert poller.poll(TIMEOUT * 1000)
+            assert mine.read() == [mine.receiver]
+            mine.unmask()
+            following.notify()
+
+    threads = [
+        threading.Thread(target=bounce, args=(mine, loops[(n + 1) % 4]))
+        for n, mine in enumerate(loops)
+    ]
+    for thread in threads:
+        thread.start()
+    loops[0].notify()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert loops[0].read() == [loops[0].receiver]
+    for each in loops:
+        each.device.close()
+
+
+def test_closing_leaves_no_descriptor_open(xen: Hypervisor) -> None:
+    before = descriptors()
+    loop = make_loop(xen.dom0.device())
+    loop.notify()
+    loop.overflow()
+    twin = adopt(os.dup(loop.device.fileno()), closefd=True)
+    assert twin
+    loop.device.close()
+    loop.device.close()
+    twin.close()
+    assert descriptors() == before
+
+
+def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(xen: Hypervisor) -> None:
+    before = descriptors()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = fcntl.fcntl(0, fcntl.F_DUPFD, 0)
+    os.close(lowest_free)
+    # A device takes three, and this process has used every number below.
+    for room in range(3):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + room, limits[1]))
+        try:
+            with refused(errno.EMFILE):
+                xen.dom0.device()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert descriptors() == before
+    xen.check_clean()
+
+
+def test_a_duplicate_has_the_same_ring_and_ports(loop: Loop) -> None:
+    twin = adopt(os.dup(loop.device.fileno()), closefd=True)
+    assert twin
+    assert twin.name == f"fd {twin.fileno()}"
+    assert twin.port_space == loop.device.port_space
+    loop.notify()
+    assert readiness(twin) == readiness(loop.device) == select.POLLIN | select.POLLOUT
+    assert unpack_ports(twin.read(4)) == [loop.receiver]
+    loop.device.close()
+    twin.write(pack_ports(loop.receiver))
+    twin.ioctl(Request.NOTIFY, loop.sender)
+    assert unpack_ports(twin.read(4)) == [loop.receiver]
+    twin.close()
+
+
+def test_the_last_descriptor_to_close_lets_the_ports_go(xen: Hypervisor) -> None:
+    first = xen.dom0.device()
+    first.ioctl(Request.BIND_VIRQ, Virq.DEBUG)
+    second = adopt(os.dup(first.fileno()), closefd=True)
+    borrowed = adopt(first.fileno(), closefd=False)
+    assert second
+    assert borrowed
+    for closed in (borrowed, first):
+        closed.close()
+        assert any(port.virq == Virq.DEBUG for port in xen.ports(0))
+    second.close()
+    xen.check_clean()
+
+
+def test_a_borrowed_duplicate_counts_until_its_owner_closes_it(xen: Hypervisor) -> None:
+    device = xen.dom0.device()
+    duplicate = os.dup(device.fileno())
+    borrower = adopt(duplicate, closefd=False)
+    assert borrower
+    device.close()
+    borrower.close()
+    with pytest.raises(AssertionError, match=f"fd .{duplicate}."):
+        xen.check_clean()
+    os.close(duplicate)
+    xen.check_clean()
+
+
+def test_what_is_no_fake_is_not_adopted(xen: Hypervisor) -> None:
+    device = xen.dom0.device()
+    duplicate = os.dup(device.fileno())
+    device.close()
+    assert adopt(duplicate, closefd=True) is None
+    os.close(duplicate)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        adopt(duplicate, closefd=True)
+
+
+def test_a_child_process_disturbs_nothing(loop: Loop) -> None:
+    loop.notify()
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(RuntimeError, match="parent"):
+                adopt(loop.device.fileno(), closefd=False)
+            loop.read()
+            loop.device.close()
+        except BaseException:  # noqa: BLE001 - the parent sees the status
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert readiness(loop.device) == select.POLLIN | select.POLLOUT
+    assert loop.read() == [loop.receiver]
