@@ -148,10 +148,9 @@ class EventChannel:
         """Connect a new port to another domain's unbound port and return it; it is unmasked.
 
         The new port starts with one event pending, which nobody sent (hypervisor): the first read
-        gives it, and it says nothing about the other end. ``drain`` has it swallowed when it is
-        read. An event that the other end sends before then may be merged into it by the
-        hypervisor, so look once, after binding, at what you share with the other end; one that it
-        sends later is not lost.
+        gives it, and it says nothing about the other end. ``drain`` has it swallowed before this
+        returns. The hypervisor merges into it what the other end sends meanwhile, so look once,
+        after binding, at what you share with the other end; what it sends later is not lost.
 
         Args:
             remote_domain: the other end's domid, or DOMID_SELF.
@@ -170,7 +169,13 @@ class EventChannel:
         if not drain:
             return self._bind(binding, domid, port)
         with self._bindings.lock:
-            return self._inbox.bind_drained(lambda: self._bind(binding, domid, port))
+            local_port = self._inbox.bind_drained(lambda: self._bind(binding, domid, port))
+        try:
+            self._inbox.wait_drained(local_port)
+        except BaseException:
+            self.unbind(local_port)
+            raise
+        return local_port
 
     def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
         """Allocate a port that ``remote_domain`` may connect to, and return it; it is unmasked.

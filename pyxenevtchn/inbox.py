@@ -15,6 +15,9 @@ from .handle import Handle
 # The driver gives a page at most.
 _PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
 
+# Far longer than Xen takes to deliver an event that is pending, in seconds.
+_DRAIN_TIMEOUT = 1.0
+
 
 class Inbox:
     """Reads a handle's events, for any number of threads.
@@ -86,7 +89,7 @@ class Inbox:
         return None
 
     def bind_drained(self, bind: Callable[[], int]) -> int:
-        """Bind a port that starts with an event pending, and have that event swallowed."""
+        """Bind a port that starts with an event pending, and have that swallowed when it is read."""
         with self._drain_lock:
             self._drains += 1
             try:
@@ -96,6 +99,13 @@ class Inbox:
                 raise
             self._drained_ports.add(port)
         return port
+
+    def wait_drained(self, port: int) -> None:
+        """Wait until the event that nobody sent has been swallowed, by whoever reads it."""
+        # It is on its way; a fake can withhold it, and then it is swallowed when it comes.
+        deadline = time.monotonic() + _DRAIN_TIMEOUT
+        while port in self._drained_ports and time.monotonic() < deadline:
+            self.fill(0.01)
 
     def forget(self, *ports: int) -> None:
         """Swallow no event of these ports; they are unbound, or what they had is gone."""

@@ -1,6 +1,11 @@
+import os
+from collections.abc import Callable
+from typing import NoReturn
+
 import pytest
 
 BACKENDS = ("fake", "real")
+DEVICE_NODE = "/dev/xen/evtchn"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -8,6 +13,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--device",
         choices=BACKENDS,
         help="run the contract on this device alone; with real, a test that cannot run fails",
+    )
+    parser.addoption(
+        "--examples",
+        type=int,
+        default=100,
+        help="how many sequences the differential test tries",
     )
 
 
@@ -44,3 +55,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture
+def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
+    """End a test that lacks something: skipped, but failed where the real device was asked for."""
+
+    def end(reason: str) -> NoReturn:
+        if pytestconfig.getoption("--device") == "real":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return end
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]) -> str:
+    """The kind of device under test."""
+    name: str = request.param
+    if name == "real" and not os.access(DEVICE_NODE, os.R_OK | os.W_OK):
+        unavailable(f"no usable {DEVICE_NODE} here: tools/test --xen runs this on a real Xen")
+    return name

@@ -22,6 +22,9 @@ class PollDescriptor:
 
     def __init__(self) -> None:
         self._outer, self._inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # Whatever socket.setdefaulttimeout says: no call here may wait.
+        self._outer.settimeout(None)
+        self._inner.settimeout(None)
         self._in_error = False
         self.identity = identity(self._outer.fileno())
 

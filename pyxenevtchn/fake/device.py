@@ -10,7 +10,8 @@ from typing import Self
 from ..abi import Request
 from ..errors import operation_error
 from .descriptor import PollDescriptor, identity
-from .driver import Kernel, OpenFile
+from .driver import OpenFile
+from .kernel import Kernel
 
 
 class _Description:

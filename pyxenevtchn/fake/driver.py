@@ -1,7 +1,7 @@
-"""Linux's side: a domain's kernel and the open files of its event-channel driver.
+"""The event-channel driver: its open files.
 
-Pure: no descriptor, no thread, no I/O. The rules, the order of the checks and the errnos are those
-of the Linux driver (drivers/xen/evtchn.c) and of the kernel's interrupts under it.
+Pure: no descriptor, no thread, no I/O. The rules, the order of the checks and the errnos are the
+Linux driver's (drivers/xen/evtchn.c).
 """
 
 import errno
@@ -10,119 +10,14 @@ import select
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn
 
-from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Request, Virq
-from .hypervisor import Evtchn, XenDomain
+from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Request
+from .kernel import Kernel, fail
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 """The driver reads and writes this much at most."""
 
 _FIRST_RING = 64
-_FIFO_PAGE = 1024
-
-# What a Linux kernel has bound before the first process runs: dom0's with two vCPUs has about 20
-# ports, a domU's less than 10.
-_DOM0_VIRQS = (Virq.TIMER, Virq.CONSOLE, Virq.PCPU_STATE, Virq.ARCH_0)
-_DOM0_IPIS = 15
-_DOMU_IPIS = 5
-
-
-class Kernel:
-    """A domain's Linux: who holds which port, and the interrupts.
-
-    Args:
-        domain: its port table.
-        abi: "fifo" or "2l".
-        max_channels: the ABI's limit.
-        immediate: run interrupts as events come; else at ``deliver``.
-
-    Attributes:
-        holders: the open file of each port that one holds.
-        files: the open files.
-        nr_channels: one more than the highest port that the kernel is ready for: with the FIFO
-            ABI it grows by pages of 1024.
-        alive: whether the domain exists still.
-        failures: the errnos that the next calls fail with, by operation.
-    """
-
-    def __init__(self, domain: XenDomain, abi: str, max_channels: int, *, immediate: bool) -> None:
-        self.domain = domain
-        self.max_channels = max_channels
-        self.holders: dict[int, OpenFile] = {}
-        self.files: set[OpenFile] = set()
-        self.alive = True
-        self.failures: dict[str, deque[int]] = {}
-        self._fifo = abi == "fifo"
-        self.nr_channels = 0 if self._fifo else max_channels
-        self._queue: deque[Evtchn] = deque()
-        domain.upcall = self._interrupt if immediate else self._queue.append
-        self.own_ports = frozenset(self._boot())
-
-    def _boot(self) -> list[int]:
-        domain = self.domain
-        if domain.domid == 0:
-            ports = [domain.bind_virq(virq) for virq in _DOM0_VIRQS]
-            ports += [domain.bind_ipi() for _ in range(_DOM0_IPIS)]
-            ports += [domain.alloc_unbound(0)]  # xenstored connects to it
-        else:
-            # The toolstack allocates xenstore's and the console's, for the daemons in dom0.
-            ports = [domain.alloc_unbound(0), domain.alloc_unbound(0)]
-            ports += [domain.bind_virq(Virq.TIMER)]
-            ports += [domain.bind_ipi() for _ in range(_DOMU_IPIS)]
-        for port in ports:
-            self.map_port(port)
-            domain.unmask(port)
-        return ports
-
-    def map_port(self, port: int) -> None:
-        """Make the kernel ready for a port."""
-        if port >= self.nr_channels:
-            self.nr_channels = (port // _FIFO_PAGE + 1) * _FIFO_PAGE
-
-    def deliver(self) -> int:
-        """Run the interrupts that wait; return how many were for open files.
-
-        The FIFO ABI takes them in the order of their events, the 2-level one in that of the ports.
-        """
-        count = 0
-        waiting = [self._queue.popleft() for _ in range(len(self._queue))]
-        if not self._fifo:
-            waiting.sort(key=lambda evtchn: evtchn.port)
-        for evtchn in waiting:
-            # Those closed since are not pending, those let go since are masked.
-            if evtchn.pending and not evtchn.masked:
-                count += evtchn.port in self.holders
-                self._interrupt(evtchn)
-        return count
-
-    def check(self, operation: str) -> None:
-        """Let a call through to a file, or fail it.
-
-        Raises:
-            OSError: ENODEV, the domain was destroyed; or what ``failures`` says is next.
-        """
-        if not self.alive:
-            _fail(errno.ENODEV)
-        if self.failures:
-            numbers = self.failures.get(operation)
-            if numbers:
-                _fail(numbers.popleft())
-
-    def shut_down(self) -> None:
-        """Stop, for the domain is destroyed: its files have no port and no event any more."""
-        self.alive = False
-        self.holders.clear()
-        for file in self.files:
-            file.abandon()
-
-    def _interrupt(self, evtchn: Evtchn) -> None:
-        evtchn.pending = False
-        file = self.holders.get(evtchn.port)
-        if file is not None:
-            # A "late EOI": masked until the file's write (driver).
-            evtchn.masked = True
-            file.interrupt(evtchn.port)
 
 
 class OpenFile:
@@ -163,12 +58,12 @@ class OpenFile:
         if size == 0:
             return b""
         if self._overflow:
-            _fail(errno.EFBIG)
+            fail(errno.EFBIG)
         ring = self._ring
         if not ring:
             # Said again, in case a signal handler's exception once kept it from being heard.
             self.on_poll(0)
-            _fail(errno.EAGAIN)
+            fail(errno.EAGAIN)
         count = min(size, PAGE_BYTES) // PORT_BYTES
         ports = array("I", [ring.popleft() for _ in range(min(count, len(ring)))])
         if not ring:
@@ -233,7 +128,7 @@ class OpenFile:
     def _bind_interdomain(self, remote_domain: int, remote_port: int) -> int:
         # Compared as 32 bits, before the hypercall cuts it to 16 (driver).
         if self._restrict_domid not in {None, remote_domain}:
-            _fail(errno.EACCES)
+            fail(errno.EACCES)
         domain = self._kernel.domain
         return self._bind(domain.bind_interdomain(remote_domain & DOMID_MAX, remote_port))
 
@@ -252,28 +147,28 @@ class OpenFile:
             OSError: EISCONN, a port of this file; ENOMEM, higher than the ABI's limit; EBUSY.
         """
         if port in self.ports:
-            _fail(errno.EISCONN)
+            fail(errno.EISCONN)
         # The driver makes room first, and keeps it when the rest fails.
         self._grow_ring(len(self.ports) + 1)
         if port >= self._kernel.max_channels:
-            _fail(errno.ENOMEM)
+            fail(errno.ENOMEM)
         if port in self._kernel.own_ports or port in self._kernel.holders:
-            _fail(errno.EBUSY)
+            fail(errno.EBUSY)
         self._static.add(port)
         self._hold(port)
         return 0
 
     def _unbind_request(self, port: int) -> int:
         if port >= self._kernel.nr_channels:
-            _fail(errno.EINVAL)
+            fail(errno.EINVAL)
         if port not in self.ports:
-            _fail(errno.ENOTCONN)
+            fail(errno.ENOTCONN)
         self._unbind(port)
         return 0
 
     def _notify(self, port: int) -> int:
         if port not in self.ports:
-            _fail(errno.ENOTCONN)
+            fail(errno.ENOTCONN)
         try:
             self._kernel.domain.send(port)
         except OSError:
@@ -289,20 +184,20 @@ class OpenFile:
     def _restrict(self, domid: int) -> int:
         self._refuse_if_restricted()
         if not 0 < domid < DOMID_FIRST_RESERVED:
-            _fail(errno.EINVAL)
+            fail(errno.EINVAL)
         self._restrict_domid = domid
         return 0
 
     def _refuse_if_restricted(self) -> None:
         if self._restrict_domid is not None:
-            _fail(errno.EACCES)
+            fail(errno.EACCES)
 
     def _bind(self, port: int) -> int:
         holder = self._kernel.holders.get(port)
         if holder is not None:
             # Xen gave out a free number that BIND_STATIC had taken.
             self._kernel.domain.close(port)
-            _fail(errno.EEXIST if holder is self else errno.EBUSY)
+            fail(errno.EEXIST if holder is self else errno.EBUSY)
         self._grow_ring(len(self.ports) + 1)
         self._hold(port)
         return port
@@ -347,7 +242,3 @@ _REQUESTS: dict[Request, Callable[..., int]] = {
     Request.RESTRICT_DOMID: OpenFile._restrict,  # noqa: SLF001
     Request.BIND_STATIC: OpenFile._bind_static,  # noqa: SLF001
 }
-
-
-def _fail(number: int) -> NoReturn:
-    raise OSError(number, os.strerror(number))

@@ -233,7 +233,6 @@ class XenDomain:
         if evtchn.peer is not None:
             evtchn.peer.state = State.UNBOUND
             evtchn.peer.peer = None
-            evtchn.peer.remote_domid = self.domid
             evtchn.peer = None
         if evtchn.virq is not None:
             del self._virqs[evtchn.virq]

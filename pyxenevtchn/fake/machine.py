@@ -9,8 +9,8 @@ from typing import Literal
 from ..abi import NR_VIRQS, Request, VirqScope, virq_name, virq_scope
 from ..channel import EventChannel
 from .device import FakeDevice, open_files
-from .driver import Kernel
 from .hypervisor import MAX_CHANNELS, State, Xen, XenDomain
+from .kernel import Kernel
 
 _OPERATIONS = (*Request, "read", "write")
 

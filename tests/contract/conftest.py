@@ -1,7 +1,6 @@
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -9,9 +8,8 @@ from pyxenevtchn import Device, EventChannel
 from pyxenevtchn.fake import Hypervisor
 from pyxenevtchn.kernel import KernelDevice
 
+from ..conftest import DEVICE_NODE
 from .events import Pair, connect
-
-DEVICE_NODE = "/dev/xen/evtchn"
 
 
 class OpenDevice(Protocol):
@@ -20,27 +18,6 @@ class OpenDevice(Protocol):
 
 class OpenChannel(Protocol):
     def __call__(self, *, nonblocking: bool = True) -> EventChannel: ...
-
-
-@pytest.fixture
-def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
-    """End a test that lacks something: skipped, but failed where the real device was asked for."""
-
-    def end(reason: str) -> NoReturn:
-        if pytestconfig.getoption("--device") == "real":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-    return end
-
-
-@pytest.fixture
-def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]) -> str:
-    """The kind of device under test."""
-    name: str = request.param
-    if name == "real" and not os.access(DEVICE_NODE, os.R_OK | os.W_OK):
-        unavailable(f"no usable {DEVICE_NODE} here: tools/test --xen runs this on a real Xen")
-    return name
 
 
 @pytest.fixture

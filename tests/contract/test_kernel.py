@@ -12,7 +12,8 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn._ffi import lib
 
-from .conftest import DEVICE_NODE, OpenChannel
+from ..conftest import DEVICE_NODE
+from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, expect
 
 pytestmark = pytest.mark.backends("real")

@@ -7,7 +7,9 @@ import os
 import resource
 import select
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -252,6 +254,19 @@ def test_threads_that_notify_lose_no_event(xen: Hypervisor) -> None:
         each.device.close()
 
 
+def test_a_default_timeout_for_sockets_changes_nothing(xen: Hypervisor) -> None:
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        loop = make_loop(xen.dom0.device())
+    finally:
+        socket.setdefaulttimeout(None)
+    start = time.monotonic()
+    with pytest.raises(BlockingIOError):
+        loop.read()
+    assert time.monotonic() - start < TIMEOUT
+    loop.device.close()
+
+
 def test_closing_leaves_no_descriptor_open(xen: Hypervisor) -> None:
     before = descriptors()
     loop = make_loop(xen.dom0.device())
@@ -342,7 +357,9 @@ def test_a_child_process_disturbs_nothing(loop: Loop) -> None:
             with pytest.raises(RuntimeError, match="parent"):
                 adopt(loop.device.fileno(), closefd=False)
             loop.read()
+            before = descriptors()
             loop.device.close()
+            assert len(before - descriptors()) == 3
         except BaseException:  # noqa: BLE001 - the parent sees the status
             os._exit(1)
         os._exit(0)

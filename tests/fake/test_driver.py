@@ -7,8 +7,9 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, Request, Virq
 from pyxenevtchn.abi import pack_ports, unpack_ports
-from pyxenevtchn.fake.driver import PAGE_BYTES, Kernel, OpenFile
+from pyxenevtchn.fake.driver import PAGE_BYTES, OpenFile
 from pyxenevtchn.fake.hypervisor import State, Xen
+from pyxenevtchn.fake.kernel import Kernel
 
 from .test_hypervisor import refused
 
@@ -69,6 +70,17 @@ def test_poll_changes_with_the_first_event_and_the_last_read(kernel: Kernel) -> 
     assert file.said == [select.POLLIN]
     assert unpack_ports(file.read(8)) == ports[2:]
     assert file.said == [select.POLLIN, 0]
+    # A failed read says it again: whoever did not hear the first time hears now.
+    with refused(errno.EAGAIN):
+        file.read(8)
+    assert file.said == [select.POLLIN, 0, 0]
+
+
+def test_a_read_gives_a_page_at_most(kernel: Kernel) -> None:
+    file = File(kernel)
+    ports = [file.connect()[1] for _ in range(PAGE_BYTES // 4 + 2)]
+    assert unpack_ports(file.read(3 * PAGE_BYTES)) == ports[:-2]
+    assert unpack_ports(file.read(3 * PAGE_BYTES)) == ports[-2:]
 
 
 def test_an_overflow_is_said_once_and_reads_fail_until_reset(kernel: Kernel) -> None:
@@ -165,6 +177,7 @@ def test_unbinding_a_static_port_leaves_it_open(kernel: Kernel, xen: Xen) -> Non
     file.ioctl(Request.BIND_STATIC, port)
     guest.send(sender)
     assert file.events() == [port]
+    file.write(pack_ports(port))
     file.ioctl(Request.UNBIND, port)
     assert kernel.domain.ports[port].state == State.INTERDOMAIN
     guest.send(sender)
@@ -174,6 +187,20 @@ def test_unbinding_a_static_port_leaves_it_open(kernel: Kernel, xen: Xen) -> Non
     assert heir.events() == [port]
     heir.release()
     assert port in kernel.domain.ports
+
+
+def test_a_static_port_that_is_let_go_before_delivery_keeps_its_event(xen: Xen) -> None:
+    kernel = Kernel(xen.domains[0], "fifo", 131072, immediate=False)
+    port = kernel.domain.alloc_unbound(0)
+    sender = kernel.domain.bind_interdomain(0, port)
+    file = File(kernel)
+    file.ioctl(Request.BIND_STATIC, port)
+    kernel.domain.send(sender)
+    file.ioctl(Request.UNBIND, port)
+    assert kernel.deliver() == 0
+    file.ioctl(Request.BIND_STATIC, port)
+    assert kernel.deliver() == 1
+    assert file.events() == [port]
 
 
 def test_a_number_that_a_static_bind_has_taken_is_given_to_nobody(kernel: Kernel) -> None:

@@ -202,6 +202,19 @@ def test_the_handles_of_a_destroyed_domain_say_so(call: Callable[[EventChannel],
     assert repr(guest) == f"<Domain {guest.domid} destroyed>"
 
 
+def test_a_domain_can_be_destroyed_while_a_ring_has_overflowed() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with guest.open() as channel:
+        for _ in range(65):
+            sender = channel.bind_unbound_port(DOMID_SELF)
+            channel.unbind(channel.bind_interdomain(DOMID_SELF, sender))
+            channel.unbind(sender)
+        guest.destroy()
+        assert channel.poll(0) == select.POLLERR
+    xen.check_clean()
+
+
 @pytest.mark.parametrize("nonblocking", [True, False])
 def test_destroying_a_domain_wakes_those_who_wait(nonblocking: bool) -> None:
     xen = Hypervisor()

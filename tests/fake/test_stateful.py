@@ -87,10 +87,11 @@ class FakeMachine(RuleBasedStateMachine):
         bound = self.bound[end]
         if not bound.pending:
             bound.pending = True
-            self.come(end)
+            if bound.enabled:
+                self.come(end)
 
     def come(self, end: End) -> None:
-        """Let a pending event through, unless its port is disabled."""
+        """Interrupt for a pending event, now or later."""
         if self.manual:
             if end not in self.late:
                 self.late.append(end)
