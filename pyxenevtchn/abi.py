@@ -5,6 +5,7 @@ Pure: nothing here makes a system call. The requests' numbers are not here: the 
 
 import enum
 import operator
+import sys
 from array import array
 from collections.abc import Iterable
 from typing import Self, SupportsIndex, cast
@@ -180,6 +181,8 @@ def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
         TypeError: something in it is not an integer; or bytes, whose elements are no ports.
         ValueError: a port is negative or over 32 bits.
     """
+    if isinstance(ports, int):
+        return memoryview(check_uint32("port", ports).to_bytes(PORT_BYTES, sys.byteorder))
     if isinstance(ports, bytes | bytearray | str):
         raise TypeError(f"ports must be integers, not {type(ports).__name__}")
     many = list(ports) if isinstance(ports, Iterable) else [ports]

@@ -63,20 +63,27 @@ class EventChannel:
         return cls(device)
 
     @classmethod
-    def from_fd(cls, fd: int, *, closefd: bool = True) -> Self:
+    def from_fd(
+        cls, fd: int, *, closefd: bool = True, bindings: Mapping[int, Binding] | None = None
+    ) -> Self:
         """Adopt a descriptor of the driver: inherited, received, or duplicated.
 
-        Its ports and pending events are shared with every duplicate of it (driver). ``bindings``
-        starts empty, since the driver does not tell which ports it holds; they work all the same.
+        Its ports and pending events are shared with every duplicate of it (driver). The driver does
+        not tell which ports it holds; they all work, but only those in ``bindings`` are known here,
+        to ``recover`` above all.
 
         Args:
             fd: the descriptor.
             closefd: whether closing the handle closes it.
+            bindings: the ``bindings`` of the handle that it comes from, if they are known.
 
         Raises:
             OSError: EBADF where it is not open, ENOTTY where it is no character device.
         """
-        return cls(adopt_device(fd, closefd=closefd))
+        channel = cls(adopt_device(fd, closefd=closefd))
+        for port, binding in (bindings or {}).items():
+            channel._bindings.add(port, binding)
+        return channel
 
     def fileno(self) -> int:
         """Return the descriptor, for select, poll, epoll, asyncio and fcntl.

@@ -89,7 +89,7 @@ class Inbox:
         return None
 
     def bind_drained(self, bind: Callable[[], int]) -> int:
-        """Bind a port that starts with an event pending, and have that swallowed when it is read."""
+        """Bind a port that starts with an event pending, and have that one swallowed."""
         with self._drain_lock:
             self._drains += 1
             try:

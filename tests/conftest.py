@@ -20,6 +20,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=100,
         help="how many sequences the differential test tries",
     )
+    parser.addoption(
+        "--soak", type=float, default=2.0, metavar="SECONDS", help="how long the soak test lasts"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn._ffi import lib
 
 from ..conftest import DEVICE_NODE
@@ -95,23 +95,47 @@ def test_a_process_that_exits_lets_its_ports_go(channel: EventChannel) -> None:
     assert channel.bind_virq(Virq.DEBUG)
 
 
-@pytest.mark.usefixtures("backend")
-def test_a_descriptor_survives_exec_where_it_was_asked_to() -> None:
-    adopter = (
-        "import sys; from pyxenevtchn import DOMID_SELF, EventChannel\n"
-        "with EventChannel.from_fd(int(sys.argv[1])) as channel:\n"
-        "    channel.notify(int(sys.argv[2]))"
-    )
-    with EventChannel.open(DEVICE_NODE, cloexec=False) as channel:
-        near = channel.bind_unbound_port(DOMID_SELF)
-        far = channel.bind_interdomain(DOMID_SELF, near)
-        expect(channel, far)
+BEFORE_UPDATE = """
+import dataclasses, json, os, sys
+from pyxenevtchn import DOMID_SELF, EventChannel
+
+channel = EventChannel.open(sys.argv[1], cloexec=False)
+near = channel.bind_unbound_port(DOMID_SELF)
+far = channel.bind_interdomain(DOMID_SELF, near, drain=True)
+channel.notify(near)  # an event that only the new program will read
+state = {port: dataclasses.asdict(binding) for port, binding in channel.bindings.items()}
+successor = [sys.executable, "-c", sys.argv[2], str(channel.fileno()), json.dumps(state)]
+os.execv(sys.executable, successor)
+"""
+AFTER_UPDATE = """
+import json, sys
+from pyxenevtchn import Binding, EventChannel, Request
+
+bindings = {
+    int(port): Binding(**{**binding, "request": Request(binding["request"])})
+    for port, binding in json.loads(sys.argv[2]).items()
+}
+with EventChannel.from_fd(int(sys.argv[1]), bindings=bindings) as channel:
+    near, far = channel.bindings
+    assert channel.bindings[far].remote_port == near
+    for _ in range(2):
+        assert channel.wait(20) == [far]
         channel.unmask(far)
-        fd = channel.fileno()
-        subprocess.run(
-            [sys.executable, "-c", adopter, str(fd), str(near)], close_fds=False, check=True
-        )
-        expect(channel, far)
+        channel.notify(near)
+    assert channel.recover() == {near, far}
+print("updated")
+"""
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_program_that_executes_its_successor_hands_its_ports_over() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE_UPDATE, DEVICE_NODE, AFTER_UPDATE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "updated\n", done.stderr
 
 
 def test_a_descriptor_of_something_else_is_no_event_channel() -> None:

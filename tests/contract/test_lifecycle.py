@@ -1,8 +1,10 @@
 """Opening, closing, sharing and forking handles."""
 
+import contextlib
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -163,6 +165,40 @@ def test_the_last_duplicate_to_close_lets_the_ports_go(
         other.bind_virq(Virq.DEBUG)
     twin.close()
     assert other.bind_virq(Virq.DEBUG)
+
+
+def test_an_adopted_handle_can_be_told_its_bindings(pair: Pair) -> None:
+    with EventChannel.from_fd(os.dup(pair.far.fileno()), bindings=pair.far.bindings) as twin:
+        assert twin.bindings == pair.far.bindings
+        assert twin.recover() == {pair.far_port}
+
+
+def test_two_threads_that_read_share_the_events(open_channel: OpenChannel) -> None:
+    near, far = open_channel(), open_channel()
+    pairs = [connect(near, far) for _ in range(40)]
+    came: list[int] = []
+
+    def read() -> None:
+        with contextlib.suppress(ChannelClosed):
+            while True:
+                ports = far.wait()
+                came.extend(ports)
+                far.unmask(ports)
+                if len(came) == 3 * len(pairs):
+                    far.close()
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for round_ in range(1, 4):
+        for pair in pairs:
+            near.notify(pair.near_port)
+        deadline = time.monotonic() + TIMEOUT
+        while len(came) < round_ * len(pairs):
+            assert time.monotonic() < deadline
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert sorted(came) == sorted(3 * [pair.far_port for pair in pairs])
 
 
 def test_a_borrowed_descriptor_stays_open(channel: EventChannel) -> None:

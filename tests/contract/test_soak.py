@@ -1,0 +1,129 @@
+"""Events under everything at once: cancellations, overflows, recoveries. None may be lost.
+
+It runs for a moment in every test run; ``--soak SECONDS`` makes it a soak.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, AsyncEventChannel
+
+from .conftest import OpenChannel
+
+PAIRS = 100
+
+
+class Soak:
+    """A hundred ports, a thread that sends to them, a task that is cancelled over and over."""
+
+    def __init__(self, open_channel: OpenChannel) -> None:
+        self.near, self.far, self.spare = open_channel(), open_channel(), open_channel()
+        self.senders: dict[int, int] = {}
+        for _ in range(PAIRS):
+            offered = self.near.bind_unbound_port(DOMID_SELF)
+            self.senders[self.far.bind_interdomain(DOMID_SELF, offered, drain=True)] = offered
+        self.stop = threading.Event()
+        self.sent: Counter[int] = Counter()
+        self.received: Counter[int] = Counter()
+        self.seen: dict[int, int] = {}
+        self.cancellations = 0
+        self.recoveries = 0
+
+    def unseen(self) -> dict[int, int]:
+        """The ports whose last event has not been seen, and how many were sent."""
+        return {port: n for port, n in self.sent.items() if self.seen.get(port) != n}
+
+    def send(self) -> None:
+        """Notify random ports, in bursts."""
+        chance = random.Random()  # noqa: S311 - no secret
+        while not self.stop.is_set():
+            for port in chance.sample(list(self.senders), chance.randint(1, PAIRS)):
+                self.sent[port] += 1
+                self.near.notify(self.senders[port])
+            self.stop.wait(chance.random() / 200)
+
+    def overflow(self) -> None:
+        """Leave stale entries, as fast as may be, until the ring overflows or is read."""
+        for _ in range(300):
+            offered = self.spare.bind_unbound_port(DOMID_SELF)
+            self.far.unbind(self.far.bind_interdomain(DOMID_SELF, offered))
+            self.spare.unbind(offered)
+
+    def look(self, port: int) -> None:
+        """Look at what a port stands for: everything that has been sent to it by now."""
+        self.seen[port] = self.sent[port]
+
+    def lost(self, ports: frozenset[int]) -> None:
+        """Look at every port, after an overflow."""
+        self.recoveries += 1
+        for port in ports & self.senders.keys():
+            self.look(port)
+
+    async def consume(self, channel: AsyncEventChannel) -> None:
+        """Look at each port that has an event, and now and then let others go on."""
+        async for port in channel.events():
+            if port not in self.senders:
+                continue  # read before overflow() unbound it
+            self.received[port] += 1
+            assert self.received[port] <= self.sent[port], f"port {port}: nobody sent that"
+            self.look(port)
+            if self.received[port] % 20 == 0:
+                await asyncio.sleep(0)
+
+    async def run(self, seconds: float, sender: Future[None]) -> None:
+        """Consume and cancel for so long, then until everything has been seen."""
+        chance = random.Random()  # noqa: S311 - no secret
+        channel = AsyncEventChannel(self.far, on_overflow=self.lost)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            async with self.cancelled(self.consume(channel)):
+                await asyncio.sleep(chance.random() / 50)
+                if chance.random() < 0.02:
+                    await asyncio.to_thread(self.overflow)
+        self.stop.set()
+        async with self.cancelled(self.consume(channel)) as task, asyncio.timeout(60):
+            while (self.unseen() or not sender.done()) and not task.done():
+                await asyncio.sleep(0.01)
+
+    @contextlib.asynccontextmanager
+    async def cancelled(
+        self, work: Coroutine[None, None, None]
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        """Run some work beside the body, and cancel it at the end."""
+        task = asyncio.create_task(work)
+        try:
+            yield task
+        finally:
+            task.cancel()
+            self.cancellations += 1
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+def test_no_event_is_lost_and_none_invented(
+    pytestconfig: pytest.Config, open_channel: OpenChannel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds: float = pytestconfig.getoption("--soak")
+    soak = Soak(open_channel)
+    with ThreadPoolExecutor() as pool:
+        sender = pool.submit(soak.send)
+        try:
+            asyncio.run(soak.run(seconds, sender))
+        finally:
+            soak.stop.set()
+        sender.result()
+    assert soak.unseen() == {}
+    with capsys.disabled():
+        print(
+            f"\n{seconds:g} s, {PAIRS} ports: {soak.sent.total()} events sent,"
+            f" {soak.received.total()} received, {soak.cancellations} cancellations,"
+            f" {soak.recoveries} recoveries, every port's last event seen, none invented"
+        )
