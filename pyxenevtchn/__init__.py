@@ -21,7 +21,7 @@ from .abi import (
 from .bindings import Binding
 from .channel import EventChannel
 from .device import Device
-from .errors import ChannelClosed, RingOverflow
+from .errors import ChannelClosed, PartialNotify, RingOverflow
 
 if TYPE_CHECKING:
     from .aio import AsyncEventChannel
@@ -39,6 +39,7 @@ __all__ = [
     "ChannelClosed",
     "Device",
     "EventChannel",
+    "PartialNotify",
     "Request",
     "RingOverflow",
     "Virq",

@@ -177,14 +177,19 @@ def check_domid(name: str, value: SupportsIndex) -> int:
 def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
     """Pack one port or many as the driver reads them: native 32-bit words.
 
+    A contiguous buffer of such words (an array("I"), say) is not copied.
+
     Raises:
         TypeError: something in it is not an integer; or bytes, whose elements are no ports.
         ValueError: a port is negative or over 32 bits.
     """
     if isinstance(ports, int):
         return memoryview(check_uint32("port", ports).to_bytes(PORT_BYTES, sys.byteorder))
-    if isinstance(ports, bytes | bytearray | str):
-        raise TypeError(f"ports must be integers, not {type(ports).__name__}")
+    view = _buffer(ports)
+    if view is not None and view.format == "I" and view.ndim == 1 and view.contiguous:
+        return view.cast("B")
+    if isinstance(ports, str) or (view is not None and view.itemsize == 1):
+        raise TypeError("ports must be integers, and not bytes or text")
     many = list(ports) if isinstance(ports, Iterable) else [ports]
     try:
         packed = array("I", cast("list[int]", many))
@@ -193,6 +198,13 @@ def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
             check_uint32("port", port)
         raise
     return memoryview(packed).cast("B")
+
+
+def _buffer(ports: object) -> memoryview | None:
+    try:
+        return memoryview(cast("bytes", ports))
+    except TypeError:
+        return None
 
 
 def unpack_ports(data: bytes) -> list[int]:

@@ -102,6 +102,10 @@ class AsyncEventChannel:
         """As EventChannel.notify."""
         self.channel.notify(port)
 
+    def notify_many(self, ports: Iterable[SupportsIndex]) -> int:
+        """As EventChannel.notify_many."""
+        return self.channel.notify_many(ports)
+
     def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
         """As EventChannel.unmask."""
         return self.channel.unmask(ports)

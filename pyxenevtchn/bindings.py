@@ -2,11 +2,11 @@
 
 import threading
 import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .abi import Request
+from .abi import Request, virq_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Bindings:
         self._port_space = port_space
         self._bound: dict[int, Binding] = {}
         self._unbound: set[int] = set()
+        self._virqs: dict[int, int] = {}
         _open_handles.add(self)
 
     @property
@@ -46,18 +47,28 @@ class Bindings:
         """The bound ports, live and read-only."""
         return MappingProxyType(self._bound)
 
-    def get(self, port: int) -> Binding | None:
-        """Return how the port was bound, None if it was not bound here."""
-        return self._bound.get(port)
+    def refuse_virqs(self, ports: Iterable[int]) -> None:
+        """Refuse to notify ports if one is a VIRQ's.
+
+        Raises:
+            ValueError: one is: it has no other end, and the kernel would say nothing.
+        """
+        if self._virqs and not self._virqs.keys().isdisjoint(ports):
+            port = next(port for port in ports if port in self._virqs)
+            name = virq_name(self._virqs[port])
+            raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
 
     def add(self, port: int, binding: Binding) -> None:
         """Record a port that the driver has bound; the lock is held since before it did."""
         self._unbound.discard(port)
         self._bound[port] = binding
+        if binding.virq is not None:
+            self._virqs[port] = binding.virq
 
     def remove(self, port: int) -> None:
         """Record that the driver has unbound the port; the lock is held since before it did."""
         self._bound.pop(port, None)
+        self._virqs.pop(port, None)
         self._unbound.add(port)
 
     def is_stale(self, port: int) -> bool:

@@ -5,14 +5,17 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Self, SupportsIndex
+from typing import TYPE_CHECKING, Self, SupportsIndex
 
-from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports, virq_name
+from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports
 from .bindings import Binding, Bindings
 from .device import Device, adopt_device, open_device
-from .errors import ChannelClosed, RingOverflow
+from .errors import ChannelClosed, RingOverflow, partial_notify
 from .handle import Handle
 from .inbox import Inbox
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 class EventChannel:
@@ -251,13 +254,35 @@ class EventChannel:
             ValueError: the port is a VIRQ's: it has no other end, and the kernel would say nothing.
         """
         port = check_uint32("port", port)
-        binding = self._bindings.get(port)
-        if binding is not None and binding.virq is not None:
-            raise ValueError(
-                f"port {port} is bound to VIRQ {virq_name(binding.virq)} and has no other end"
-            )
+        self._bindings.refuse_virqs((port,))
         with self._handle as device:
             device.ioctl(Request.NOTIFY, port)
+
+    def notify_many(self, ports: Iterable[SupportsIndex]) -> int:
+        """Send an event to the other end of each port, in order, in one call into C.
+
+        It stops at the first port that fails. Other threads run meanwhile; signals are handled
+        when it is done.
+
+        Args:
+            ports: any iterable of ports; a contiguous buffer of unsigned 32-bit numbers, such as
+                ``array("I")``, is not copied.
+
+        Returns:
+            How many ports were notified: all of them.
+
+        Raises:
+            PartialNotify: ENOTCONN, the handle has not that port; it says which and how many were
+                notified before it.
+            ValueError: a port is a VIRQ's, or no port; then none is notified.
+        """
+        data = pack_ports(ports)
+        self._bindings.refuse_virqs(data.cast("I"))
+        with self._handle as device:
+            sent, number = device.notify_many(data)
+            if number:
+                raise partial_notify(data.cast("I")[sent], sent, number, device.name)
+        return sent
 
     def reset(self) -> None:
         """Empty the ring, pending events included, and clear an overflow.
@@ -299,13 +324,35 @@ class EventChannel:
         """
         return self._inbox.read(check_uint32("max_ports", max_ports))
 
+    def read_into(self, buffer: "WriteableBuffer") -> int:
+        """Take pending events into a buffer of unsigned 32-bit ports, as ``read`` does.
+
+        Never waits, whether the handle blocks or not.
+
+        Args:
+            buffer: writable and contiguous, of 4-byte items: ``array("I", bytes(4096))``, say. As
+                many ports as it has room for are taken; the driver gives one page at most.
+
+        Returns:
+            How many ports were written.
+
+        Raises:
+            BlockingIOError: nothing is pending.
+            RingOverflow: events were dropped; nothing can be read until ``reset``.
+            TypeError: the buffer is read-only, or its items are not of 4 bytes.
+        """
+        view = memoryview(buffer)
+        if view.readonly or view.itemsize != PORT_BYTES or not view.contiguous:
+            raise TypeError("read_into needs a writable, contiguous buffer of 4-byte items")
+        return self._inbox.read_into(view.cast("B"))
+
     def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
         """Let ports deliver again; an event that came while one was masked comes now.
 
         The driver skips, in silence, ports that are unmasked already or not of this handle.
 
         Args:
-            ports: one port or any number of them.
+            ports: one port or any number of them, as in ``notify_many``.
 
         Returns:
             How many ports were handed to the driver.

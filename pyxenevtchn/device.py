@@ -47,6 +47,16 @@ class Device(Protocol):
             OSError: with the driver's errno, from ``errors.operation_error``.
         """
 
+    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+        """Make NOTIFY of each port in turn, of 32-bit words, until one fails.
+
+        Returns:
+            How many were sent, and the errno of the next one; 0 where all were.
+        """
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Take pending ports off the ring as ``read`` does; return the bytes written."""
+
     def read(self, size: int) -> bytes:
         """Take at most ``size`` bytes of pending ports off the ring, as the driver's read does.
 

@@ -3,6 +3,7 @@
     OSError             with the driver's errno, in Python's own subclass for it:
      |                  PermissionError, FileExistsError, BlockingIOError, ...
      +- RingOverflow    EFBIG: the handle's ring was full and events were dropped
+     +- PartialNotify   notify_many stopped in the middle; it says where
     ValueError
      +- ChannelClosed   the handle is closed, or was closed while the call waited
 
@@ -22,6 +23,18 @@ class RingOverflow(OSError):
 
     The driver says so at every read until the ring is reset.
     """
+
+
+class PartialNotify(OSError):
+    """``notify_many`` stopped at a port that could not be notified.
+
+    Attributes:
+        port: that port.
+        sent: how many ports before it were notified.
+    """
+
+    port: int
+    sent: int
 
 
 class ChannelClosed(ValueError):
@@ -46,6 +59,16 @@ def operation_error(
     if operation == Request.BIND_VIRQ and number == errno.EEXIST:
         hint = _virq_holder_hint(arguments[0])
     if hint:
+        error.add_note(hint)
+    return error
+
+
+def partial_notify(port: int, sent: int, number: int, device: str) -> PartialNotify:
+    """Make the exception for a port that ended notify_many, after so many had been notified."""
+    cause = operation_error(Request.NOTIFY, (port,), number, device)
+    error = PartialNotify(number, f"{cause.strerror}, after {sent} ports were notified", device)
+    error.port, error.sent = port, sent
+    for hint in getattr(cause, "__notes__", ()):
         error.add_note(hint)
     return error
 

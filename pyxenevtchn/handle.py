@@ -105,32 +105,37 @@ class Handle:
             raise ChannelClosed(f"{self._device.name}: the handle is closed")
         return self._device.fileno()
 
-    def poll(self, timeout: float | None) -> int:
+    def poll(self, device: Device, timeout: float | None) -> int:
         """Wait until something can be read, at most ``timeout`` seconds (None: for ever).
+
+        Args:
+            device: this handle's, borrowed from it.
+            timeout: seconds.
 
         Returns:
             POLLIN, POLLERR after an overflow, or 0 when the time is over.
 
         Raises:
-            ChannelClosed: the handle was closed, before or while this waited.
+            ChannelClosed: the handle was closed while this waited.
             ValueError: the timeout is negative or not a number.
         """
-        if timeout is not None and not timeout >= 0:
+        if timeout is None:
+            left = math.inf
+        elif timeout >= 0:
+            left = timeout * 1000
+        else:
             raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
-        left = math.inf if timeout is None else timeout * 1000
-        with self as device:
-            fd = device.fileno()
-            poller = self._take_poller(fd)
-            try:
+        poller = self._take_poller(device)
+        try:
+            ready = poller.poll(min(left, _POLL_MAX_MS))
+            while not ready and left > _POLL_MAX_MS:
+                left -= _POLL_MAX_MS
                 ready = poller.poll(min(left, _POLL_MAX_MS))
-                while not ready and left > _POLL_MAX_MS:
-                    left -= _POLL_MAX_MS
-                    ready = poller.poll(min(left, _POLL_MAX_MS))
-            finally:
-                self._pollers.append(poller)
-            if self._closed:
-                raise ChannelClosed(f"{device.name}: the handle was closed while a call waited")
-            return ready[0][1] if ready else 0
+        finally:
+            self._pollers.append(poller)
+        if self._closed:
+            raise ChannelClosed(f"{device.name}: the handle was closed while a call waited")
+        return ready[0][1] if ready else 0
 
     def close(self) -> None:
         """Close, or do nothing if it is closed already."""
@@ -164,7 +169,7 @@ class Handle:
                 )
             self.close()
 
-    def _take_poller(self, fd: int) -> select.poll:
+    def _take_poller(self, device: Device) -> select.poll:
         with contextlib.suppress(IndexError):
             return self._pollers.pop()
         with self._lock:
@@ -173,7 +178,7 @@ class Handle:
             if self._wake is None:
                 self._wake = os.eventfd(0)
             poller = select.poll()
-            poller.register(fd, select.POLLIN)
+            poller.register(device.fileno(), select.POLLIN)
             poller.register(self._wake, select.POLLIN)
             return poller
 

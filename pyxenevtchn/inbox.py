@@ -1,16 +1,21 @@
 """What comes in on a handle: the driver's ring, and what was read from it but not given out yet."""
 
 import contextlib
+import errno
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from .abi import PORT_BYTES, pack_ports, unpack_ports
 from .device import Device
 from .handle import Handle
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 # The driver gives a page at most.
 _PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
@@ -40,43 +45,43 @@ class Inbox:
 
     def poll(self, timeout: float | None) -> int:
         """Wait until there is something to read (see EventChannel.poll)."""
-        return self._handle.poll(0 if self.backlog else timeout) or (
-            select.POLLIN if self.backlog else 0
-        )
+        with self._handle as device:
+            if self.backlog:
+                return self._handle.poll(device, 0) or select.POLLIN
+            return self._handle.poll(device, timeout)
 
     def read(self, max_ports: int) -> list[int]:
         """Take what is there; where nothing is, wait or fail as the device does."""
         with self._handle as device:
             ports = self._from_backlog(max_ports)
             if device.blocking and max_ports and not ports:
-                return self.fetch(None, max_ports)
+                return self._fetch(device, None, max_ports)
             while max_ports and not ports:
                 ports = self._from_ring(device, max_ports)
             return ports
 
+    def read_into(self, buffer: memoryview) -> int:
+        """Take what is there into a buffer, never waiting; return how many ports it is."""
+        with self._handle as device:
+            ports: Sequence[int] = self._from_backlog(len(buffer) // PORT_BYTES)
+            while not ports and buffer:
+                size = self._read(device, device.readinto, buffer)
+                ports = buffer[:size].cast("I")
+                if not self._drains:
+                    return len(ports)
+                ports = self._without_drained(device, ports.tolist())
+            buffer[: PORT_BYTES * len(ports)] = pack_ports(ports)
+            return len(ports)
+
     def wait(self, timeout: float | None) -> list[int]:
         """Wait until something is there and take it; [] when the time is over."""
-        with self._handle:
-            return self._from_backlog(_PAGE_PORTS) or self.fetch(timeout)
-
-    def fetch(self, timeout: float | None, max_ports: int = _PAGE_PORTS) -> list[int]:
-        """Wait for events in the ring itself and take them; [] when the time is over."""
-        deadline = None if timeout is None else time.monotonic() + timeout
         with self._handle as device:
-            while self._handle.poll(timeout):
-                try:
-                    ports = self._from_ring(device, max_ports)
-                except BlockingIOError:
-                    ports = []  # another reader was faster
-                if ports:
-                    return ports
-                if deadline is not None:
-                    timeout = max(0.0, deadline - time.monotonic())
-            return []
+            return self._from_backlog(_PAGE_PORTS) or self._fetch(device, timeout, _PAGE_PORTS)
 
     def fill(self, timeout: float | None) -> bool:
         """Wait for events in the ring and read them into the backlog; False when time is over."""
-        ports = self.fetch(timeout)
+        with self._handle as device:
+            ports = self._fetch(device, timeout, _PAGE_PORTS)
         self.backlog.extend(ports)
         return bool(ports)
 
@@ -114,6 +119,19 @@ class Inbox:
                 self._drained_ports.discard(port)
                 self._drains -= 1
 
+    def _fetch(self, device: Device, timeout: float | None, max_ports: int) -> list[int]:
+        deadline = time.monotonic() + timeout if timeout else None
+        while self._handle.poll(device, timeout):
+            try:
+                ports = self._from_ring(device, max_ports)
+            except BlockingIOError:
+                ports = []  # another reader was faster
+            if ports:
+                return ports
+            if deadline is not None:
+                timeout = max(0.0, deadline - time.monotonic())
+        return []
+
     def _from_backlog(self, max_ports: int) -> list[int]:
         ports: list[int] = []
         while len(ports) < max_ports and (port := self.pop_backlog()) is not None:
@@ -122,15 +140,17 @@ class Inbox:
 
     def _from_ring(self, device: Device, max_ports: int) -> list[int]:
         size = PORT_BYTES * min(max_ports, _PAGE_PORTS)
-        if device.blocking:
-            with self._read_lock:
-                if not self._handle.poll(0):
-                    raise BlockingIOError
-                data = device.read(size)
-        else:
-            data = device.read(size)
-        ports = unpack_ports(data)
+        ports = unpack_ports(self._read(device, device.read, size))
         return self._without_drained(device, ports) if self._drains else ports
+
+    def _read(self, device: Device, read: Callable[[A], R], argument: A) -> R:
+        """Have the driver read, but never where it would wait and close could not wake it."""
+        if not device.blocking:
+            return read(argument)
+        with self._read_lock:
+            if not self._handle.poll(device, 0):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), device.name)
+            return read(argument)
 
     def _without_drained(self, device: Device, ports: list[int]) -> list[int]:
         with self._drain_lock:

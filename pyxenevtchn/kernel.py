@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 from ._ffi import ffi, lib
-from .abi import Request
+from .abi import PORT_BYTES, Request
 from .errors import open_error, operation_error
 
 
@@ -53,6 +53,17 @@ class KernelDevice:
         if result < 0:
             raise operation_error(request, arguments, ffi.errno, self.name)
         return result
+
+    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+        count = len(ports) // PORT_BYTES
+        sent = lib.notify_many(self._fd, ffi.from_buffer("uint32_t[]", ports), count)
+        return sent, ffi.errno if sent < count else 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            return os.readv(self._fd, (buffer,))
+        except OSError as error:
+            raise operation_error("read", (len(buffer),), error.errno or 0, self.name) from None
 
     def read(self, size: int) -> bytes:
         try:

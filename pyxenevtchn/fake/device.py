@@ -122,6 +122,21 @@ class FakeDevice:
         except OSError as error:
             raise self._error(request, arguments, error) from None
 
+    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+        sent = 0
+        for port in ports.cast("I"):
+            try:
+                self.ioctl(Request.NOTIFY, port)
+            except OSError as error:
+                return sent, error.errno or 0
+            sent += 1
+        return sent, 0
+
+    def readinto(self, buffer: memoryview) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def read(self, size: int) -> bytes:
         try:
             while True:
