@@ -13,7 +13,6 @@ a note on the exception (PEP 678).
 
 import errno
 import os
-from pathlib import Path
 
 from .abi import Request, virq_name
 
@@ -145,7 +144,7 @@ _HINTS: dict[tuple[str, int], str] = {
 
 
 def _open_hint(number: int | None, path: str) -> str | None:
-    under_xen = Path("/proc/xen").exists() or Path("/sys/hypervisor/type").exists()
+    under_xen = os.path.exists("/proc/xen") or os.path.exists("/sys/hypervisor/type")
     if number in {errno.EACCES, errno.EPERM}:
         return f"run as root, or give your user read and write access to {path} (a udev rule)"
     if number not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
@@ -154,6 +153,6 @@ def _open_hint(number: int | None, path: str) -> str | None:
         return (
             "this machine does not run under Xen; without one, use the fake: XENEVTCHN_DEVICE=fake:"
         )
-    if not Path("/sys/module/xen_evtchn").exists():
+    if not os.path.exists("/sys/module/xen_evtchn"):
         return "the driver is not loaded: modprobe xen-evtchn"
     return f"the driver is loaded but {path} is not its node: look for `evtchn` in /proc/misc"

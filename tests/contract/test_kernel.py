@@ -96,14 +96,14 @@ def test_a_process_that_exits_lets_its_ports_go(channel: EventChannel) -> None:
 
 
 BEFORE_UPDATE = """
-import dataclasses, json, os, sys
+import json, os, sys
 from pyxenevtchn import DOMID_SELF, EventChannel
 
 channel = EventChannel.open(sys.argv[1], cloexec=False)
 near = channel.bind_unbound_port(DOMID_SELF)
 far = channel.bind_interdomain(DOMID_SELF, near, drain=True)
 channel.notify(near)  # an event that only the new program will read
-state = {port: dataclasses.asdict(binding) for port, binding in channel.bindings.items()}
+state = {port: binding._asdict() for port, binding in channel.bindings.items()}
 successor = [sys.executable, "-c", sys.argv[2], str(channel.fileno()), json.dumps(state)]
 os.execv(sys.executable, successor)
 """

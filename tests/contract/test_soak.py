@@ -17,6 +17,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel
 
 from .conftest import OpenChannel
+from .events import overflow
 
 PAIRS = 100
 
@@ -51,11 +52,8 @@ class Soak:
             self.stop.wait(chance.random() / 200)
 
     def overflow(self) -> None:
-        """Leave stale entries, as fast as may be, until the ring overflows or is read."""
-        for _ in range(300):
-            offered = self.spare.bind_unbound_port(DOMID_SELF)
-            self.far.unbind(self.far.bind_interdomain(DOMID_SELF, offered))
-            self.spare.unbind(offered)
+        """Overflow the ring while nobody reads."""
+        overflow(self.far, self.spare)
 
     def look(self, port: int) -> None:
         """Look at what a port stands for: everything that has been sent to it by now."""
@@ -86,8 +84,8 @@ class Soak:
         while time.monotonic() < end:
             async with self.cancelled(self.consume(channel)):
                 await asyncio.sleep(chance.random() / 50)
-                if chance.random() < 0.02:
-                    await asyncio.to_thread(self.overflow)
+            if chance.random() < 0.02:
+                self.overflow()
         self.stop.set()
         async with self.cancelled(self.consume(channel)) as task, asyncio.timeout(60):
             while (self.unseen() or not sender.done()) and not task.done():

@@ -1,0 +1,1 @@
+"""The benchmarks: this library beside the C library, plain system calls, and sockets."""

@@ -1,0 +1,81 @@
+"""How everything here is measured: subjects in turn, medians, and ratios within each round."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Subject = Callable[[int], float]
+"""Does an operation so many times and returns the nanoseconds that one took."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a case came to.
+
+    Attributes:
+        case: its name.
+        unit: what one operation is.
+        nanoseconds: the median for each subject.
+        ratios: for each subject but the first, the median of the first's time divided by its.
+    """
+
+    case: str
+    unit: str
+    nanoseconds: dict[str, float]
+    ratios: dict[str, float]
+
+
+def compare(
+    case: str, unit: str, subjects: dict[str, Subject], *, times: int, rounds: int
+) -> Result:
+    """Run the subjects in turn, so that a machine that slows down does so for all of them.
+
+    Args:
+        case: the case's name.
+        unit: what one operation is.
+        subjects: what to compare; the ratios are the first one's time by each other's.
+        times: how often each subject does its operation in a round.
+        rounds: how many rounds to count, after one that is not.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(rounds + 1):
+        for name, subject in subjects.items():
+            took = subject(times)
+            if number:
+                samples[name].append(took)
+    first, *others = subjects
+    return Result(
+        case,
+        unit,
+        {name: statistics.median(values) for name, values in samples.items()},
+        {
+            name: statistics.median(
+                a / b for a, b in zip(samples[first], samples[name], strict=True)
+            )
+            for name in others
+        },
+    )
+
+
+def timed(operation: Callable[[], object]) -> Subject:
+    """Make a subject of a function that does the operation once."""
+
+    def run(times: int) -> float:
+        start = time.perf_counter_ns()
+        for _ in range(times):
+            operation()
+        return (time.perf_counter_ns() - start) / times
+
+    return run
+
+
+def timed_whole(operation: Callable[[int], object]) -> Subject:
+    """Make a subject of a function that does the operation as often as it is told."""
+
+    def run(times: int) -> float:
+        start = time.perf_counter_ns()
+        operation(times)
+        return (time.perf_counter_ns() - start) / times
+
+    return run
