@@ -155,10 +155,7 @@ def check_uint32(name: str, value: SupportsIndex) -> int:
         TypeError: not an integer.
         ValueError: negative, or over 32 bits.
     """
-    number = operator.index(value)
-    if not 0 <= number <= UINT32_MAX:
-        raise ValueError(f"{name} must be 0 to {UINT32_MAX}, not {number}")
-    return number
+    return _check(name, value, UINT32_MAX)
 
 
 def check_domid(name: str, value: SupportsIndex) -> int:
@@ -168,9 +165,13 @@ def check_domid(name: str, value: SupportsIndex) -> int:
         TypeError: not an integer.
         ValueError: negative, or over 16 bits.
     """
+    return _check(name, value, DOMID_MAX)
+
+
+def _check(name: str, value: SupportsIndex, most: int) -> int:
     number = operator.index(value)
-    if not 0 <= number <= DOMID_MAX:
-        raise ValueError(f"{name} must be a domid, 0 to {DOMID_MAX}, not {number}")
+    if not 0 <= number <= most:
+        raise ValueError(f"{name} must be 0 to {most}, not {number}")
     return number
 
 
