@@ -50,7 +50,7 @@ def test_a_burst_over_1000_ports_takes_four(
         unavailable("strace is not installed")
     log = tmp_path / "strace"
     # The thousands of ioctl are the binding's, none the loop's; left out, they cost nothing.
-    strace = ["strace", "-f", "--seccomp-bpf", "-e", "trace=!ioctl", "-o", log]
+    strace: list[str | Path] = ["strace", "-f", "--seccomp-bpf", "-e", "trace=!ioctl", "-o", log]
     subprocess.run([*strace, sys.executable, "-c", PROGRAM, DEVICE_NODE], check=True, timeout=300)
     burst = re.split(r"^\d+ +getppid.*\n", log.read_text(), flags=re.MULTILINE)[1]
     calls = [line.split("(")[0] for line in burst.splitlines()]
