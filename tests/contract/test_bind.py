@@ -154,6 +154,18 @@ def test_unbinding_what_no_kernel_has(channel: EventChannel, port: int) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
+def test_a_kernel_never_forgets_how_high_a_port_it_has_seen(
+    channel: EventChannel, open_channel: OpenChannel
+) -> None:
+    """Its array of channels grows by pages of 1024, and it answers EINVAL above that alone."""
+    with open_channel() as crowd:
+        highest = max(crowd.bind_unbound_port(DOM0) for _ in range(1030))
+    assert highest > 1024
+    with pytest.raises(OSError, match="unbind") as caught:
+        channel.unbind(highest)
+    assert caught.value.errno == errno.ENOTCONN
+
+
 def test_a_handle_knows_its_bindings(channel: EventChannel) -> None:
     unbound = channel.bind_unbound_port(DOMID_SELF)
     connected = channel.bind_interdomain(DOM0, unbound)

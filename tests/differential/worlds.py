@@ -1,5 +1,6 @@
 """A real dom0 and a fake one, driven side by side."""
 
+import contextlib
 import errno
 import os
 import platform
@@ -22,6 +23,8 @@ MAX_FILES = 5
 HAS_STATIC = tuple(map(int, platform.release().split(".")[:2])) >= (6, 6)
 # Free in any quiet dom0: the one number that a file may take over by BIND_STATIC.
 FREE_PORT = 4000
+# The FIFO ABI's array of channels grows by so many.
+_CHANNELS_PAGE = 1024
 # Ports that no file ever has: none at all, the kernel's, free ones, and out of range.
 STRANGERS = (0, 1, 1023, 1024, 5000, 131071, 131072, 2**32 - 1)
 DOMIDS = (0, DOMID_SELF, 0x10000, 0x10000 + DOMID_SELF, 1, 999, DOMID_IO, 0xFFFF, 2**32 - 1)
@@ -45,10 +48,20 @@ class File:
 
 
 class Fence:
-    """A loopback pair on a real file of its own: its event comes after every earlier one."""
+    """A loopback pair on a real file of its own: its event comes after every earlier one.
+
+    Attributes:
+        device: the file.
+        channels: how many channels the real kernel is ready for; it answers EINVAL from there on.
+    """
 
     def __init__(self) -> None:
         self.device = KernelDevice.open(DEVICE_NODE, nonblocking=True, cloexec=True)
+        if HAS_STATIC:
+            self.device.ioctl(Request.BIND_STATIC, FREE_PORT)
+            self.device.ioctl(Request.UNBIND, FREE_PORT)
+        pages = range(_CHANNELS_PAGE, 2**17, _CHANNELS_PAGE)
+        self.channels = next((n for n in pages if self._is_out_of_range(n)), 2**17)
         self._near = self.device.ioctl(Request.BIND_UNBOUND_PORT, DOMID_SELF)
         self._far = self.device.ioctl(Request.BIND_INTERDOMAIN, DOMID_SELF, self._near)
         self._take()
@@ -57,6 +70,9 @@ class Fence:
         """Wait until everything that was sent so far has arrived."""
         self.device.ioctl(Request.NOTIFY, self._near)
         self._take()
+
+    def _is_out_of_range(self, port: int) -> bool:
+        return _outcome(lambda: self.device.ioctl(Request.UNBIND, port)) == "EINVAL"
 
     def _take(self) -> None:
         assert select.select([self.device], [], [], TIMEOUT)[0]
@@ -73,12 +89,10 @@ class Worlds:
         self._files: list[File] = []
         self._fake_port: dict[int, int] = {}
         self._real_port: dict[int, int] = {}
-        if HAS_STATIC:
-            # The real kernel never forgets how high a port it has seen.
-            self._open()
-            self._bind_static(self._files[0], FREE_PORT)
-            self._request(self._files[0], Request.UNBIND, FREE_PORT)
-            self._files[0].ports.clear()
+        # A kernel never forgets how high a port it has seen: the fake's sees as high a one.
+        with contextlib.closing(self._xen.dom0.device()) as device:
+            device.ioctl(Request.BIND_STATIC, fence.channels - 1)
+            device.ioctl(Request.UNBIND, fence.channels - 1)
 
     def close(self) -> None:
         """Close every file and check that the fake is clean."""
