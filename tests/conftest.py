@@ -1,10 +1,12 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import pytest
 
-BACKENDS = ("fake", "real")
+from .fake_server.process import SharedServer
+
+BACKENDS = ("fake", "server", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
 
 
@@ -70,6 +72,14 @@ def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return end
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    """The server of the tests that need no particular one."""
+    shared = SharedServer(tmp_path_factory.mktemp("server") / "socket")
+    yield shared
+    shared.stop()
 
 
 @pytest.fixture

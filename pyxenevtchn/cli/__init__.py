@@ -1,17 +1,32 @@
 """The xenevtchn command: a module for each group of commands, and the one place that prints."""
 
 import errno
-import importlib.metadata
+import importlib
 
 import click
 
 from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
 from ..errors import ChannelClosed
-from .ping import ping
+
+# The commands, each in the module of its name: none is loaded before it is asked for.
+COMMANDS = ("fake", "ping")
 
 
 class Commands(click.Group):
-    """A group whose commands' errors come out as one line and a hint, never as a traceback."""
+    """The commands; their errors come out as one line and a hint, never as a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Name the commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(
+            importlib.import_module(f".{cmd_name}", __name__), cmd_name
+        )
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; turn what a user can cause into a message and an exit status."""
@@ -35,7 +50,7 @@ def _message(error: Exception) -> str:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(importlib.metadata.version("pyxenevtchn"), prog_name="xenevtchn")
+@click.version_option(package_name="pyxenevtchn", prog_name="xenevtchn")
 @click.option(
     "--device",
     metavar="DEVICE",
@@ -45,6 +60,3 @@ def _message(error: Exception) -> str:
 def main(ctx: click.Context, device: str | None) -> None:
     """Look at and drive Xen event channels through /dev/xen/evtchn."""
     ctx.obj = device
-
-
-main.add_command(ping)

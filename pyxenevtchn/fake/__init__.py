@@ -11,6 +11,10 @@
 The models answer as Xen and the Linux driver do, errno by errno. What only a fake can do:
 ``Domain.fail_next``, ``Domain.destroy``, ``Hypervisor.raise_virq``, ``.deliver``, ``.ports`` and
 ``.check_clean``. ``EventChannel.open("fake:")`` opens a handle on ``default()``.
+
+``EventChannel.open("fake:unix:PATH")`` opens one on the hypervisor that ``xenevtchn fake serve
+--socket PATH`` runs for many processes; ``remote.RemoteHypervisor`` does there what only a fake
+can.
 """
 
 from .device import FakeDevice, adopt

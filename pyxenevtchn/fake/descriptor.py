@@ -11,21 +11,19 @@ import select
 import socket
 
 
-class PollDescriptor:
-    """The pair of sockets: ``outer`` polls, ``inner`` makes it.
+class Descriptor:
+    """The end that polls, whoever makes it.
 
-    Duplicates of ``outer`` are for callers to have; the two here are open until ``close``.
+    Duplicates of it are for callers to have; the one here is open until ``close``.
 
     Attributes:
-        identity: device and inode number of ``outer``, which its duplicates have in common.
+        identity: device and inode number of the socket, which its duplicates have in common.
     """
 
-    def __init__(self) -> None:
-        self._outer, self._inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    def __init__(self, outer: socket.socket) -> None:
+        self._outer = outer
         # Whatever socket.setdefaulttimeout says: no call here may wait.
         self._outer.settimeout(None)
-        self._inner.settimeout(None)
-        self._in_error = False
         self.identity = identity(self._outer.fileno())
 
     def duplicate(self, *, nonblocking: bool, cloexec: bool) -> int:
@@ -43,17 +41,6 @@ class PollDescriptor:
         os.set_inheritable(fd, not cloexec)
         return fd
 
-    def show(self, mask: int) -> None:
-        """Make poll say POLLIN, POLLERR or 0, and POLLOUT besides, where it said something else."""
-        if mask == select.POLLIN:
-            self._inner.send(b"\0", socket.MSG_DONTWAIT)
-        elif mask == select.POLLERR:
-            self._set_error()
-        else:
-            if self._in_error:
-                self._clear_error()
-            self._take_datagram()
-
     def wait(self) -> None:
         """Wait until it is readable or in error; signal handlers run meanwhile."""
         poller = select.poll()
@@ -61,8 +48,38 @@ class PollDescriptor:
         poller.poll()
 
     def close(self) -> None:
-        """Close both ends; the duplicates are their owners' to close."""
+        """Close it; the duplicates are their owners' to close."""
         self._outer.close()
+
+
+class PollDescriptor(Descriptor):
+    """Both ends: ``outer`` polls, ``inner`` makes it."""
+
+    def __init__(self) -> None:
+        outer, self._inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        super().__init__(outer)
+        self._inner.settimeout(None)
+        self._in_error = False
+
+    def show(self, mask: int) -> None:
+        """Make poll say POLLIN, POLLERR or 0, and POLLOUT besides, where it said something else."""
+        try:
+            if mask == select.POLLIN:
+                self._inner.send(b"\0", socket.MSG_DONTWAIT)
+            elif mask == select.POLLERR:
+                self._set_error()
+            else:
+                if self._in_error:
+                    self._clear_error()
+                self._take_datagram()
+        except OSError:
+            # Somebody who holds a duplicate treated it as a socket and spoilt it: for themselves,
+            # and not for those whose events are shown here.
+            return
+
+    def close(self) -> None:
+        """Close both ends; the duplicates are their owners' to close."""
+        super().close()
         self._inner.close()
 
     def _take_datagram(self) -> None:

@@ -1,30 +1,59 @@
 """FakeDevice: a Device whose driver and hypervisor are models, with a descriptor that polls."""
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Hashable
-from typing import Self
+from typing import Protocol, Self
 
 from ..abi import Request
 from ..errors import operation_error
-from .descriptor import PollDescriptor, identity
-from .driver import OpenFile
+from .descriptor import Descriptor, identity
 from .kernel import Kernel
 
 
-class _Description:
-    """An open file and its descriptors: what duplicates share, until the last one is closed."""
+class File(Protocol):
+    """An open file of a driver, here or in another process (see driver.OpenFile)."""
 
-    def __init__(self, kernel: Kernel, lock: threading.RLock) -> None:
-        self.kernel = kernel
+    def ioctl(self, request: Request, *arguments: int) -> int:
+        """Make a request."""
+
+    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+        """Make NOTIFY of each port."""
+
+    def read(self, size: int) -> bytes:
+        """Take events, never waiting."""
+
+    def write(self, data: memoryview) -> int:
+        """Enable ports again."""
+
+    def release(self) -> None:
+        """Close: unbind every port."""
+
+    def disown(self) -> None:
+        """Leave it, in a child process, to the parent."""
+
+
+class Description:
+    """An open file and its descriptors: what duplicates share, until the last one is closed.
+
+    Args:
+        file: the file.
+        descriptor: what polls as the file does.
+        lock: held over every operation of the file.
+        port_space: equal for two files whose ports are those of one domain.
+    """
+
+    def __init__(
+        self, file: File, descriptor: Descriptor, lock: threading.RLock, port_space: Hashable
+    ) -> None:
+        self.file = file
+        self.descriptor = descriptor
         self.lock = lock
-        self.descriptor = PollDescriptor()
-        self.file = OpenFile(kernel, self.descriptor.show)
+        self.port_space = port_space
         self.fds: set[int] = set()
         self.inherited = False
-        _descriptions[self.descriptor.identity] = self
+        _descriptions[descriptor.identity] = self
 
     def release_if_unused(self) -> None:
         """Release the file if the last of its descriptors has been closed, by whomever."""
@@ -41,14 +70,14 @@ class _Description:
 
 
 # The descriptions that are open, by what duplicates of their descriptors have in common.
-_descriptions: dict[tuple[int, int], _Description] = {}
+_descriptions: dict[tuple[int, int], Description] = {}
 
 
 def _disown() -> None:
     # In a child: the sockets are the parent's too, and have to go on saying what its rings hold.
     for description in _descriptions.values():
         description.inherited = True
-        description.file.on_poll = lambda _mask: None
+        description.file.disown()
 
 
 os.register_at_fork(after_in_child=_disown)
@@ -62,12 +91,11 @@ class FakeDevice:
     """
 
     def __init__(
-        self, description: _Description, fd: int, name: str, *, blocking: bool, closefd: bool
+        self, description: Description, fd: int, name: str, *, blocking: bool, closefd: bool
     ) -> None:
         self.name = name
         self.blocking = blocking
         self._description = description
-        self._kernel = description.kernel
         self._file = description.file
         self._lock = description.lock
         self._fd = fd
@@ -76,30 +104,20 @@ class FakeDevice:
 
     @classmethod
     def open(
-        cls,
-        kernel: Kernel,
-        lock: threading.RLock,
-        name: str,
-        *,
-        nonblocking: bool = True,
-        cloexec: bool = True,
+        cls, description: Description, name: str, *, nonblocking: bool = True, cloexec: bool = True
     ) -> Self:
-        """Open a new file of a domain's driver.
+        """Make the first descriptor of a file that has just been opened.
 
         Args:
-            kernel: the domain's.
-            lock: its hypervisor's, held over every operation.
+            description: the file; it is released where this fails.
             name: the device's name, for messages.
             nonblocking: whether ``read`` fails where it would have to wait.
             cloexec: whether the descriptor is closed when the process executes another program.
 
         Raises:
-            OSError: EMFILE; ENODEV, the domain was destroyed.
+            OSError: EMFILE.
         """
-        with lock:
-            if not kernel.alive:
-                raise _gone(OSError(errno.ENODEV, os.strerror(errno.ENODEV), name), kernel)
-            description = _Description(kernel, lock)
+        with description.lock:
             try:
                 fd = description.descriptor.duplicate(nonblocking=nonblocking, cloexec=cloexec)
             except BaseException:
@@ -109,7 +127,7 @@ class FakeDevice:
 
     @property
     def port_space(self) -> Hashable:
-        return self._kernel
+        return self._description.port_space
 
     def fileno(self) -> int:
         return self._fd
@@ -117,20 +135,13 @@ class FakeDevice:
     def ioctl(self, request: Request, *arguments: int) -> int:
         try:
             with self._lock:
-                self._kernel.check(request)
                 return self._file.ioctl(request, *arguments)
         except OSError as error:
             raise self._error(request, arguments, error) from None
 
     def notify_many(self, ports: memoryview) -> tuple[int, int]:
-        sent = 0
-        for port in ports.cast("I"):
-            try:
-                self.ioctl(Request.NOTIFY, port)
-            except OSError as error:
-                return sent, error.errno or 0
-            sent += 1
-        return sent, 0
+        with self._lock:
+            return self._file.notify_many(ports)
 
     def readinto(self, buffer: memoryview) -> int:
         data = self.read(len(buffer))
@@ -142,7 +153,6 @@ class FakeDevice:
             while True:
                 try:
                     with self._lock:
-                        self._kernel.check("read")
                         return self._file.read(size)
                 except BlockingIOError:
                     if not self.blocking:
@@ -154,7 +164,6 @@ class FakeDevice:
     def write(self, data: memoryview) -> int:
         try:
             with self._lock:
-                self._kernel.check("write")
                 return self._file.write(data)
         except OSError as error:
             raise self._error("write", (len(data),), error) from None
@@ -176,7 +185,9 @@ class FakeDevice:
 
     def _error(self, operation: str, arguments: tuple[int, ...], error: OSError) -> OSError:
         made = operation_error(operation, arguments, error.errno or 0, self.name)
-        return made if self._kernel.alive else _gone(made, self._kernel)
+        for note in getattr(error, "__notes__", ()):
+            made.add_note(note)
+        return made
 
 
 def adopt(fd: int, closefd: bool) -> FakeDevice | None:
@@ -205,12 +216,7 @@ def adopt(fd: int, closefd: bool) -> FakeDevice | None:
 
 def open_files(kernel: Kernel) -> list[str]:
     """List the files of a domain's driver that are open, by their descriptors, for messages."""
-    mine = [each for each in list(_descriptions.values()) if each.kernel is kernel]
+    mine = [each for each in list(_descriptions.values()) if each.port_space is kernel]
     for description in mine:
         description.release_if_unused()
     return [f"a handle with fd {sorted(each.fds)}" for each in mine if each.fds]
-
-
-def _gone(error: OSError, kernel: Kernel) -> OSError:
-    error.add_note(f"domain {kernel.domain.domid} was destroyed")
-    return error

@@ -11,7 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 
-from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Request
+from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Request, unpack_ports
 from .kernel import Kernel, fail
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -54,6 +54,7 @@ class OpenFile:
             OSError: EFBIG after an overflow, EAGAIN where the ring is empty; in this order, and
                 neither where less than a port is asked for.
         """
+        self._kernel.check("read")
         size &= -PORT_BYTES
         if size == 0:
             return b""
@@ -70,6 +71,13 @@ class OpenFile:
             self.on_poll(0)
         return ports.tobytes()
 
+    def unread(self, data: bytes) -> None:
+        """Put back, in front, what ``read`` gave: it never came to whoever read it."""
+        was_empty = not self._ring
+        self._ring.extendleft(reversed(unpack_ports(data)))
+        if was_empty and self.poll() == select.POLLIN:
+            self.on_poll(select.POLLIN)
+
     def write(self, data: memoryview) -> int:
         """Enable ports again: whole ports, a page at most.
 
@@ -78,6 +86,7 @@ class OpenFile:
         Returns:
             The bytes taken, those of skipped ports too.
         """
+        self._kernel.check("write")
         size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
         ports = self.ports
         for port in data[:size].cast("I") if size else ():
@@ -95,7 +104,19 @@ class OpenFile:
         Raises:
             OSError: with the driver's errno.
         """
+        self._kernel.check(request)
         return _REQUESTS[request](self, *arguments)
+
+    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+        """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
+        sent = 0
+        for port in ports.cast("I"):
+            try:
+                self.ioctl(Request.NOTIFY, port)
+            except OSError as error:
+                return sent, error.errno or 0
+            sent += 1
+        return sent, 0
 
     def interrupt(self, port: int) -> None:
         """Take an event of one of the ports: disable it, and put it into the ring if it fits."""
@@ -114,6 +135,10 @@ class OpenFile:
         for port in list(self.ports):
             self._unbind(port)
         self._kernel.files.remove(self)
+
+    def disown(self) -> None:
+        """Show nothing any more: in a child process, for what polls is the parent's."""
+        self.on_poll = lambda _mask: None
 
     def abandon(self) -> None:
         """Forget every port and event: the domain is gone."""

@@ -98,7 +98,9 @@ class Kernel:
             OSError: ENODEV, the domain was destroyed; or what ``failures`` says is next.
         """
         if not self.alive:
-            fail(errno.ENODEV)
+            error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            error.add_note(f"domain {self.domain.domid} was destroyed")
+            raise error
         if self.failures:
             numbers = self.failures.get(operation)
             if numbers:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from ..abi import NR_VIRQS, Request, VirqScope, virq_name, virq_scope
 from ..channel import EventChannel
-from .device import FakeDevice, open_files
+from .descriptor import PollDescriptor
+from .device import Description, FakeDevice, open_files
+from .driver import OpenFile
 from .hypervisor import MAX_CHANNELS, State, Xen, XenDomain
 from .kernel import Kernel
 
@@ -72,10 +74,28 @@ class Domain:
         Raises:
             OSError: EMFILE; ENODEV, the domain was destroyed.
         """
+        return self.open_file(nonblocking=nonblocking, cloexec=cloexec)[0]
+
+    def open_file(
+        self, *, nonblocking: bool = True, cloexec: bool = True
+    ) -> tuple[FakeDevice, OpenFile]:
+        """Open the device, and show the model behind it, for those who serve it to others.
+
+        Raises:
+            OSError: EMFILE; ENODEV, the domain was destroyed.
+        """
         name = f"fake:?domid={self.domid}" if self.domid else "fake:"
-        return FakeDevice.open(
-            self._kernel, self._lock, name, nonblocking=nonblocking, cloexec=cloexec
-        )
+        with self._lock:
+            try:
+                self._kernel.check("open")
+            except OSError as error:
+                error.filename = name
+                raise
+            descriptor = PollDescriptor()
+            file = OpenFile(self._kernel, descriptor.show)
+            description = Description(file, descriptor, self._lock, self._kernel)
+            device = FakeDevice.open(description, name, nonblocking=nonblocking, cloexec=cloexec)
+            return device, file
 
     def fail_next(self, request: Request | Literal["read", "write"], errno: int) -> None:
         """Make the next such call of a handle in this domain fail, and change nothing.

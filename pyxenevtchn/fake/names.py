@@ -1,4 +1,4 @@
-"""The fakes that have names: ``fake:`` and the hypervisor that the whole process shares."""
+"""The fakes that have names: ``fake:``, which the whole process shares, and those of servers."""
 
 import os
 import threading
@@ -9,7 +9,9 @@ from .machine import Domain, Hypervisor
 
 PREFIX = "fake:"
 
-_KNOWN = "the names are fake: and fake:?domid=N"
+_UNIX = "unix:"
+
+_KNOWN = "the names are fake: and fake:?domid=N, and fake:unix:PATH with or without ?domid=N"
 
 _lock = threading.RLock()
 _default: Hypervisor | None = None
@@ -48,16 +50,35 @@ def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
 
     Args:
         name: ``fake:``, a handle in dom0; or ``fake:?domid=N``, one in the domain N, which is
-            created if there is none.
+            created if there is none; or ``fake:unix:PATH`` and ``fake:unix:PATH?domid=N``, the same
+            in the hypervisor that the server at PATH has.
         nonblocking: whether ``read`` fails where it would have to wait.
         cloexec: whether the descriptor is closed when the process executes another program.
 
     Raises:
         ValueError: no fake has that name.
-        OSError: EMFILE.
+        OSError: EMFILE; or there is no server at PATH.
     """
-    domain = _domain(_parse_domid(name))
-    return domain.device(nonblocking=nonblocking, cloexec=cloexec)
+    path, domid = parse(name)
+    if path is None:
+        return _domain(domid).device(nonblocking=nonblocking, cloexec=cloexec)
+    from .client import open_remote  # noqa: PLC0415 - only those who open one load it
+
+    name = f"{PREFIX}{_UNIX}{path}{f'?domid={domid}' if domid else ''}"
+    return open_remote(path, domid, name, nonblocking=nonblocking, cloexec=cloexec)
+
+
+def parse(name: str) -> tuple[str | None, int]:
+    """Return what a name says: the path of a server's socket, or None, and the domid.
+
+    Raises:
+        ValueError: no fake has that name.
+    """
+    place, _, query = name.removeprefix(PREFIX).partition("?")
+    path = place.removeprefix(_UNIX)
+    if not name.startswith(PREFIX) or place == _UNIX or (place and place == path):
+        raise ValueError(f"no fake is called {name!r}: {_KNOWN}")
+    return path or None, _parse_domid(name, query)
 
 
 def _domain(domid: int) -> Domain:
@@ -69,10 +90,7 @@ def _domain(domid: int) -> Domain:
             return hypervisor.create_domain(domid)
 
 
-def _parse_domid(name: str) -> int:
-    place, _, query = name.removeprefix(PREFIX).partition("?")
-    if place:
-        raise ValueError(f"no fake is called {name!r}: {_KNOWN}")
+def _parse_domid(name: str, query: str) -> int:
     if not query:
         return 0
     key, _, value = query.partition("=")

@@ -4,11 +4,11 @@ from typing import Protocol
 
 import pytest
 
-from pyxenevtchn import Device, EventChannel
+from pyxenevtchn import Device, EventChannel, device
 from pyxenevtchn.fake import Hypervisor
-from pyxenevtchn.kernel import KernelDevice
 
 from ..conftest import DEVICE_NODE
+from ..fake_server.process import SharedServer
 from .events import Pair, connect
 
 
@@ -29,13 +29,23 @@ def xen() -> Iterator[Hypervisor]:
 
 
 @pytest.fixture
-def open_device(backend: str, xen: Hypervisor) -> OpenDevice:
+def device_name(backend: str, shared_server: SharedServer) -> Iterator[str | None]:
+    """What devices are opened by, where they are by a name: in dom0, which is clean in the end."""
+    if backend == "server":
+        with shared_server.lend() as server:
+            yield server.name()
+    else:
+        yield DEVICE_NODE if backend == "real" else None
+
+
+@pytest.fixture
+def open_device(device_name: str | None, xen: Hypervisor) -> OpenDevice:
     """A factory of devices in dom0; who calls it closes what it gives."""
 
     def open_one(*, nonblocking: bool = True) -> Device:
-        if backend == "fake":
+        if device_name is None:
             return xen.dom0.device(nonblocking=nonblocking)
-        return KernelDevice.open(DEVICE_NODE, nonblocking=nonblocking, cloexec=True)
+        return device.open_device(device_name, nonblocking=nonblocking)
 
     return open_one
 

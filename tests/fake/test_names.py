@@ -51,8 +51,12 @@ def test_a_reset_makes_a_new_hypervisor_and_leaves_the_old_one_to_its_handles() 
 @pytest.mark.parametrize(
     "name",
     [
-        "fake:unix:/tmp/socket",
         "fake:dom0",
+        "fake:unix",
+        "fake:unix:",
+        "fake:unix:?domid=1",
+        "fake:unix:/tmp/socket?dom=1",
+        "fake:unix:/tmp/socket?domid=32752",
         "fake:?dom=3",
         "fake:?domid",
         "fake:?domid=",
