@@ -73,6 +73,13 @@ def pair(open_channel: OpenChannel) -> Pair:
 
 
 @pytest.fixture
+def pairs(open_channel: OpenChannel) -> list[Pair]:
+    """Five pairs from one handle to another."""
+    near, far = open_channel(), open_channel()
+    return [connect(near, far) for _ in range(5)]
+
+
+@pytest.fixture
 def fence(open_channel: OpenChannel) -> Pair:
     """A pair that the test does not use, for expect_nothing."""
     return connect(open_channel(), open_channel())

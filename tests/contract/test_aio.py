@@ -14,7 +14,7 @@ import uvloop
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, ChannelClosed, EventChannel, RingOverflow
 
 from .conftest import OpenChannel
-from .events import TIMEOUT, Pair, connect, expect, overflow
+from .events import TIMEOUT, Pair, expect, overflow
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -45,12 +45,6 @@ def run(request: pytest.FixtureRequest) -> Run:
             runner.run(within_time())
 
     return run_it
-
-
-@pytest.fixture
-def pairs(open_channel: OpenChannel) -> list[Pair]:
-    near, far = open_channel(), open_channel()
-    return [connect(near, far) for _ in range(5)]
 
 
 def send(pairs: list[Pair]) -> list[int]:

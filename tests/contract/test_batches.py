@@ -8,15 +8,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, PartialNotify, RingOverflow, Virq
 
-from .conftest import OpenChannel, OpenDevice
+from .conftest import OpenDevice
 from .events import TIMEOUT, Pair, connect, expect, overflow
-
-
-@pytest.fixture
-def pairs(open_channel: OpenChannel) -> list[Pair]:
-    near, far = open_channel(), open_channel()
-    return [connect(near, far) for _ in range(5)]
-
 
 SHAPES: dict[str, Callable[[list[int]], Iterable[int]]] = {
     "list": list,

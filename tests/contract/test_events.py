@@ -12,13 +12,6 @@ from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, connect, expect, expect_nothing, overflow
 
 
-@pytest.fixture
-def pairs(open_channel: OpenChannel) -> list[Pair]:
-    """Five pairs from one handle to another."""
-    near, far = open_channel(), open_channel()
-    return [connect(near, far) for _ in range(5)]
-
-
 def send(pairs: list[Pair]) -> list[int]:
     """Notify each pair; return the ports that will have events, once all are there."""
     for pair in pairs:
