@@ -10,15 +10,7 @@ from pathlib import Path
 
 from pyxenevtchn.fake.remote import RemoteHypervisor
 
-# The installed command, whether or not it has the group by itself.
-PROGRAM = """
-from pyxenevtchn.cli import main
-from pyxenevtchn.cli.fake import fake
-
-main.add_command(fake)
-main(prog_name="xenevtchn")
-"""
-COMMAND = [sys.executable, "-c", PROGRAM]
+COMMAND = [str(Path(sys.executable).with_name("xenevtchn"))]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from types import FrameType
 import pytest
 
 from pyxenevtchn import AsyncEventChannel, EventChannel, Request, Virq
-from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.device import open_device
 
 from .process import ServerProcess
@@ -309,10 +308,6 @@ def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(
         assert descriptors() == before
 
 
-class Interrupted(Exception):
-    pass
-
-
 @contextlib.contextmanager
 def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     """Have a handler called all the time."""
@@ -348,27 +343,42 @@ def test_a_signal_handler_may_use_a_handle_in_the_midst_of_its_calls(server: Ser
         assert handled
 
 
-def test_a_call_that_an_exception_interrupts_disturbs_no_other(server: ServerProcess) -> None:
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted
+# No EventChannel: this is about the connection, and an exception at any moment at all.
+INTERRUPT = """
+import contextlib, signal
+from pyxenevtchn.abi import pack_ports, unpack_ports
+from pyxenevtchn.device import open_device
 
-    # No EventChannel: this is about the connection, and an exception at any moment at all.
-    device = open_device(server.name())
-    sender = device.ioctl(Request.BIND_UNBOUND_PORT, 0)
-    receiver = device.ioctl(Request.BIND_INTERDOMAIN, 0, sender)
-    event = bytes(pack_ports(receiver))
+class Interrupted(Exception):
+    pass
+
+def interrupt(number, frame):
+    raise Interrupted
+
+device = open_device(sys.argv[1])
+sender = device.ioctl(Request.BIND_UNBOUND_PORT, 0)
+receiver = device.ioctl(Request.BIND_INTERDOMAIN, 0, sender)
+event = bytes(pack_ports(receiver))
+assert device.read(4096) == event
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(500):
+    with contextlib.suppress(Interrupted):
+        signal.setitimer(signal.ITIMER_REAL, 0.0003)
+        while True:
+            assert device.write(pack_ports(receiver)) == 4
+            assert device.ioctl(Request.NOTIFY, sender) == 0
+            with contextlib.suppress(BlockingIOError):
+                assert set(unpack_ports(device.read(4096))) == {receiver}
+    # Whatever came of that, the device is as good as new.
+    device.write(pack_ports(receiver))
+    device.ioctl(Request.RESET)
+    device.write(pack_ports(receiver))
+    device.ioctl(Request.NOTIFY, sender)
     assert device.read(4096) == event
-    for _ in range(200):
-        with contextlib.suppress(Interrupted), alarms(interrupt):
-            while True:
-                assert device.write(pack_ports(receiver)) == 4
-                assert device.ioctl(Request.NOTIFY, sender) == 0
-                with contextlib.suppress(BlockingIOError):
-                    assert set(unpack_ports(device.read(4096))) == {receiver}
-        # Whatever came of that, the device is as good as new.
-        device.write(pack_ports(receiver))
-        device.ioctl(Request.RESET)
-        device.write(pack_ports(receiver))
-        device.ioctl(Request.NOTIFY, sender)
-        assert device.read(4096) == event
-    device.close()
+device.close()
+"""
+
+
+def test_a_call_that_an_exception_interrupts_disturbs_no_other(server: ServerProcess) -> None:
+    with client(INTERRUPT, server.name()) as process:
+        assert process.wait(60) == 0

@@ -32,6 +32,7 @@ LEAST = {
 MOST = {
     ("the fake's cycle with 1 ports bound", "socketpair"): 5.0,
     ("the fake's cycle with 100,001 ports bound", "socketpair"): 5.0,
+    ("an event on the shared fake", "echo"): 6.0,
     ("start the command", "import click"): 2.5,
 }
 

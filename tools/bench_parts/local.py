@@ -4,12 +4,13 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from bench_parts.measure import Result, Subject, compare, timed
-from pyxenevtchn import DOMID_SELF
+from pyxenevtchn import DOMID_SELF, EventChannel
 from pyxenevtchn.fake import Hypervisor
 
 COMMAND = str(Path(sys.executable).with_name("xenevtchn"))
@@ -22,6 +23,7 @@ def run(rounds: int) -> Iterator[Result]:
         rounds: how many rounds to count of each.
     """
     yield from _fake(rounds)
+    yield _shared_fake(rounds)
     yield compare(
         "import",
         "process",
@@ -74,6 +76,70 @@ def _fake(rounds: int) -> Iterator[Result]:
                 times=5000,
                 rounds=rounds,
             )
+            yield compare(
+                f"the fake's bind and unbind with {len(near.bindings):,} ports bound",
+                "bind, unbind",
+                {"fake": timed(lambda: near.unbind(near.bind_unbound_port(DOMID_SELF)))},
+                times=5000,
+                rounds=rounds,
+            )
+
+
+ECHO = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print(flush=True)
+    connection, _ = listener.accept()
+with connection:
+    while data := connection.recv(4096):
+        connection.sendall(data)
+"""
+
+
+def _shared_fake(rounds: int) -> Result:
+    """Time an event between two clients of the shared fake, beside an echo of plain sockets."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        stack.enter_context(_started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
+        stack.enter_context(_started(sys.executable, "-c", ECHO, str(folder / "echo")))
+        echo = stack.enter_context(socket.socket(socket.AF_UNIX))
+        echo.connect(str(folder / "echo"))
+        near = stack.enter_context(EventChannel.open(f"fake:unix:{folder / 'xen'}"))
+        far = stack.enter_context(EventChannel.open(f"fake:unix:{folder / 'xen'}?domid=1"))
+        near_port = near.bind_unbound_port(1)
+        far_port = far.bind_interdomain(0, near_port, drain=True)
+
+        def event() -> None:
+            near.notify(near_port)
+            far.poll(1)
+            far.read()
+            far.unmask(far_port)
+
+        def bare() -> None:
+            echo.send(b"notify 21\n")
+            echo.recv(4096)
+
+        return compare(
+            "an event on the shared fake",
+            "notify, poll, read, unmask: three exchanges",
+            {"shared fake": timed(event), "echo": timed(bare)},
+            times=2000,
+            rounds=rounds,
+        )
+
+
+@contextmanager
+def _started(*command: str) -> Iterator[None]:
+    """Run a server that says a line when it is ready."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            if process.stdout is None or not process.stdout.readline():
+                raise RuntimeError(f"{command[0]} did not start")
+            yield
+        finally:
+            process.terminate()
 
 
 def _process(*command: str) -> Subject:
