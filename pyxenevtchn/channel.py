@@ -51,8 +51,9 @@ class EventChannel:
         """Open a handle.
 
         Args:
-            device: a path, ``fake:``, ``fake:?domid=N``, a Device, or None for what the
-                environment variable XENEVTCHN_DEVICE names, or else /dev/xen/evtchn.
+            device: a path; ``fake:`` or ``fake:unix:PATH``, either with or without ``?domid=N``; a
+                Device; or None for what the environment variable XENEVTCHN_DEVICE names, or else
+                /dev/xen/evtchn.
             nonblocking: open with O_NONBLOCK: ``read`` then raises BlockingIOError where it would
                 have to wait. ``poll`` and ``wait`` are the same either way.
             cloexec: close the descriptor when the process executes another program.

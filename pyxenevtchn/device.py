@@ -78,8 +78,9 @@ def open_device(
     """Open a device by name.
 
     Args:
-        name: a path; ``fake:``, or ``fake:?domid=N``, for a fake in this process; None for what the
-            environment variable XENEVTCHN_DEVICE says, or else /dev/xen/evtchn.
+        name: a path; ``fake:`` for a fake in this process or ``fake:unix:PATH`` for one that a
+            server has, either with or without ``?domid=N``; None for what the environment variable
+            XENEVTCHN_DEVICE says, or else /dev/xen/evtchn.
         nonblocking: whether the descriptor is opened with O_NONBLOCK.
         cloexec: whether the descriptor is closed when the process executes another program.
 

@@ -78,12 +78,15 @@ class Handle:
                 "this handle belongs to the parent process: after a fork the child may only close"
                 " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()"
             )
-        # First in, then look: so a close that comes meanwhile either sees us or is seen.
-        self._users.append(None)
-        if self._closed:
+        try:
+            # First in, then look: so a close that comes meanwhile either sees us or is seen.
+            self._users.append(None)
+            if self._closed:
+                raise ChannelClosed(f"{self._device.name}: the handle is closed")  # noqa: TRY301
+            return self._device  # noqa: TRY300
+        except BaseException:  # a signal handler's too
             self.__exit__(None, None, None)
-            raise ChannelClosed(f"{self._device.name}: the handle is closed")
-        return self._device
+            raise
 
     def __exit__(
         self,
@@ -168,6 +171,8 @@ class Handle:
                     stacklevel=1,
                 )
             self.close()
+        # Nobody calls any more, but a signal handler's exception may have cut a call's end short.
+        self._release()
 
     def _take_poller(self, device: Device) -> select.poll:
         with contextlib.suppress(IndexError):

@@ -1,5 +1,6 @@
 """Signals while a call waits: Ctrl-C ends it at once, others go by unnoticed."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -89,3 +90,30 @@ def test_a_timeout_that_a_signal_interrupts_still_ends(
     alarm(lambda number, _frame: seen.append(number))
     assert channel.wait(0.5) == []
     assert seen == [signal.SIGALRM]
+
+
+def call_for_ever(channel: EventChannel, port: int) -> None:
+    while True:
+        channel.notify(port)
+        channel.unmask(port)
+
+
+def test_calls_that_signals_cut_short_leave_no_descriptor_behind(
+    open_device: OpenDevice, alarm: Callable[[Handler], None]
+) -> None:
+    """Wherever in the library an exception of a handler strikes."""
+
+    def strike(_number: int, _frame: FrameType | None) -> None:
+        raise LookupError
+
+    for _ in range(20):
+        channel = EventChannel(open_device())
+        port = channel.bind_unbound_port(0)
+        fd = channel.fileno()
+        alarm(strike)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        with pytest.raises(LookupError):
+            call_for_ever(channel, port)
+        channel.close()
+        del channel
+        assert not os.path.exists(f"/proc/self/fd/{fd}")  # noqa: PTH110
