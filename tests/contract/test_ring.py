@@ -97,8 +97,10 @@ def test_an_event_outlives_its_sender(pair: Pair) -> None:
     expect(pair.far, pair.far_port)
 
 
-def test_stale_entries_overflow_the_ring(channel: EventChannel, pair: Pair) -> None:
-    assert overflow(channel, pair.near) == 65
+def test_stale_entries_overflow_the_ring(backend: str, channel: EventChannel, pair: Pair) -> None:
+    cycles = overflow(channel, pair.near)
+    # A real event can be so late that its port is unbound before it has left an entry.
+    assert cycles == 65 or (backend == "real" and cycles > 65)
     assert channel.poll(0) == select.POLLERR
     for _ in range(2):
         with pytest.raises(RingOverflow) as caught:
