@@ -148,6 +148,37 @@ def virq_name(virq: int) -> str:
         return str(virq)
 
 
+KERNEL = "the kernel"
+
+# What each VIRQ says, and who usually holds it in dom0.
+_ABOUT: dict[int, tuple[str, str | None]] = {
+    Virq.TIMER: ("a vCPU's timer ran out", KERNEL),
+    Virq.DEBUG: ("the domain is asked to dump its state", None),
+    Virq.CONSOLE: ("input on Xen's emergency console", KERNEL),
+    Virq.DOM_EXC: ("a domain shut down, crashed or died", "xenstored"),
+    Virq.TBUF: ("Xen's trace buffers have records", "xentrace"),
+    Virq.DEBUGGER: ("a domain paused for its debugger", None),
+    Virq.XENOPROF: ("the profiler has a new sample", None),
+    Virq.CON_RING: ("Xen wrote to its console ring", "xenconsoled, when it logs the hypervisor"),
+    Virq.PCPU_STATE: ("a physical CPU went on or off line", KERNEL),
+    Virq.MEM_EVENT: ("a memory event in a domain", None),
+    Virq.ARGO: ("an Argo message has come", None),
+    Virq.ENOMEM: ("Xen's own memory runs low", "xen-lowmemd"),
+    Virq.XENPMU: ("a performance counter overflowed", None),
+    Virq.ARCH_0: ("a machine check, on x86 (MCA)", KERNEL),
+}
+
+
+def virq_meaning(virq: int) -> str:
+    """Say what the VIRQ tells its domain; those without a meaning are the architecture's own."""
+    return _ABOUT.get(virq, ("the architecture's own use", None))[0]
+
+
+def virq_holder(virq: int) -> str | None:
+    """Say who usually holds the VIRQ in dom0: KERNEL, a program, or None for nobody known."""
+    return _ABOUT.get(virq, ("", None))[1]
+
+
 def check_uint32(name: str, value: SupportsIndex) -> int:
     """Return the value as an int that fits the driver's 32-bit field.
 

@@ -14,7 +14,7 @@ a note on the exception (PEP 678).
 import errno
 import os
 
-from .abi import Request, virq_name
+from .abi import KERNEL, Request, virq_holder, virq_name
 
 
 class RingOverflow(OSError):
@@ -89,22 +89,14 @@ def _describe(operation: str, arguments: tuple[int, ...]) -> str:
     return ", ".join(map(str, arguments))
 
 
-_KERNEL_VIRQS = {"TIMER", "CONSOLE", "PCPU_STATE", "ARCH_0"}
-_VIRQ_HOLDERS = {
-    "DOM_EXC": "xenstored",
-    "CON_RING": "xenconsoled, when it logs the hypervisor",
-    "TBUF": "xentrace",
-    "ENOMEM": "xen-lowmemd",
-}
-
-
 def _virq_holder_hint(virq: int) -> str:
     name = virq_name(virq)
     once = "a VIRQ can be bound once in a domain"
-    if name in _KERNEL_VIRQS:
+    holder = virq_holder(virq)
+    if holder == KERNEL:
         return f"{once}, and in dom0 the kernel itself holds {name}"
-    if name in _VIRQ_HOLDERS:
-        return f"{once}; {name} is usually held by {_VIRQ_HOLDERS[name]}"
+    if holder:
+        return f"{once}; {name} is usually held by {holder}"
     return f"{once}; another handle holds {name}, this one perhaps"
 
 

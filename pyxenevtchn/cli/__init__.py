@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import os
 
 import click
 
@@ -9,7 +10,34 @@ from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
 from ..errors import ChannelClosed
 
 # The commands, each in the module of its name: none is loaded before it is asked for.
-COMMANDS = ("fake", "ping")
+COMMANDS = (
+    "bind-virq",
+    "doctor",
+    "fake",
+    "notify",
+    "ping",
+    "pong",
+    "selftest",
+    "top",
+    "virqs",
+    "watch",
+)
+
+EPILOG = f"""\
+The device is --device DEVICE, or what ${DEVICE_VARIABLE} names, or {DEFAULT_DEVICE}. The name fake:
+is a fake in this process and needs no Xen; fake:unix:PATH is one that `xenevtchn fake serve` has.
+
+A domid is a number, or `self` for the domain that this runs in.
+
+Exit status: 0 success, 1 an error, 2 wrong usage, 3 timed out before --count, 130 Ctrl-C.
+
+Completion, in the shell's start-up file:
+
+\b
+bash: eval "$(_XENEVTCHN_COMPLETE=bash_source xenevtchn)"
+zsh:  eval "$(_XENEVTCHN_COMPLETE=zsh_source xenevtchn)"
+fish: _XENEVTCHN_COMPLETE=fish_source xenevtchn | source
+"""
 
 
 class Commands(click.Group):
@@ -23,9 +51,8 @@ class Commands(click.Group):
         """Load a command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(
-            importlib.import_module(f".{cmd_name}", __name__), cmd_name
-        )
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f".{name}", __name__), name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -49,7 +76,7 @@ def _message(error: Exception) -> str:
     return "\n".join([text, *(f"Hint: {note}" for note in getattr(error, "__notes__", ()))])
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(package_name="pyxenevtchn", prog_name="xenevtchn")
 @click.option(
     "--device",
@@ -60,3 +87,5 @@ def _message(error: Exception) -> str:
 def main(ctx: click.Context, device: str | None) -> None:
     """Look at and drive Xen event channels through /dev/xen/evtchn."""
     ctx.obj = device
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False  # else click colours a terminal, and nothing else

@@ -1,98 +1,65 @@
-"""xenevtchn ping: round trips over a loopback pair of ports."""
+"""xenevtchn ping: round trips over a loopback pair of ports, or to a pong."""
 
 import math
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import click
 
-from ..abi import DOMID_SELF
-from ..channel import EventChannel
-
-# A live hypervisor delivers in microseconds to milliseconds: what takes longer is lost.
-ANSWER_TIMEOUT = 2.0
+from .options import ADDRESS, SECONDS, device_option
+from .round_trips import ANSWER_TIMEOUT, open_trips
 
 
 @click.command()
+@click.argument("address", type=ADDRESS, required=False, metavar="[DOM:PORT]")
 @click.option(
     "-c", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N round trips."
 )
 @click.option(
     "-i",
     "--interval",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=1.0,
     show_default=True,
     metavar="SECONDS",
     help="Wait so long between round trips.",
 )
-@click.option("--device", metavar="DEVICE", help="As before the command.")
+@device_option
 @click.pass_context
-def ping(ctx: click.Context, count: int | None, interval: float, device: str | None) -> None:
-    """Send events around a loopback pair of ports and time them.
+def ping(
+    ctx: click.Context,
+    address: tuple[int, int] | None,
+    count: int | None,
+    interval: float,
+    device: str,
+) -> None:
+    """Send events around and time them.
 
-    Two handles of the device are connected with each other; an event goes from one to the other
-    and another one back. Only the pair's own two ports are touched. Without --count it goes on
-    until Ctrl-C. The exit status is 1 if an event was lost.
+    With DOM:PORT they go to that unbound port and back, if `xenevtchn pong` answers there. Without,
+    they go around a loopback pair: two handles of the device, connected with each other, of which
+    only the pair's own two ports are touched.
+
+    Without --count it goes on until Ctrl-C. The exit status is 1 if an event was lost.
     """
     times: list[float] = []
     sent = 0
-    name = device or ctx.obj
-    with loopback(name) as pair:
-        click.echo(f"PING {pair.name}: port {pair.near_port} <-> port {pair.far_port}")
+    with open_trips(device, address) as trips:
+        click.echo(f"PING {trips.name}: {trips.route}")
         try:
             while sent != count:
                 if sent:
                     time.sleep(interval)
                 sent += 1
-                elapsed = pair.round_trip()
+                elapsed = trips.round_trip()
                 if elapsed is None:
                     click.echo(f"seq={sent} no answer within {ANSWER_TIMEOUT:g} s")
                 else:
                     times.append(elapsed)
                     click.echo(f"seq={sent} time={elapsed * 1000:.3f} ms")
         finally:
-            click.echo(_statistics(pair.name, sent, sorted(times)))
+            click.echo(_statistics(trips.name, sent, sorted(times)))
     if len(times) < sent:
         ctx.exit(1)
-
-
-@dataclass
-class Loopback:
-    """Two handles of one device and the ports that connect them."""
-
-    name: str
-    near: EventChannel
-    far: EventChannel
-    near_port: int
-    far_port: int
-
-    def round_trip(self) -> float | None:
-        """Send an event there and one back; return the seconds it took, None if one was lost."""
-        start = time.perf_counter()
-        self.near.notify(self.near_port)
-        if not self.far.wait(ANSWER_TIMEOUT):
-            return None
-        self.far.unmask(self.far_port)
-        self.far.notify(self.far_port)
-        if not self.near.wait(ANSWER_TIMEOUT):
-            return None
-        self.near.unmask(self.near_port)
-        return time.perf_counter() - start
-
-
-@contextmanager
-def loopback(device: str | None) -> Iterator[Loopback]:
-    """Connect two new handles of the device with each other, for as long as the context lasts."""
-    with EventChannel.open(device) as near, EventChannel.open(device) as far:
-        near_port = near.bind_unbound_port(DOMID_SELF)
-        far_port = far.bind_interdomain(DOMID_SELF, near_port)
-        # The binder's port starts with an event pending that nobody sent.
-        far.unmask(far.wait(ANSWER_TIMEOUT))
-        yield Loopback(near.name, near, far, near_port, far_port)
 
 
 def _statistics(name: str, sent: int, times: list[float]) -> str:

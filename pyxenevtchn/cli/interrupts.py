@@ -1,0 +1,69 @@
+"""The kernel's own counters of events: /proc/interrupts and its ``evtchn:NAME`` lines. Pure."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# The number of the interrupt, its counts on each CPU, the chip and the kind, and the name that the
+# driver gave it: that of the program which opened the handle, whatever characters that has.
+_LINE = re.compile(r"\s*(\d+):((?:\s+\d+)+)\s.*?\sevtchn:(.*)")
+
+
+class Counter(NamedTuple):
+    """One port's counter.
+
+    Attributes:
+        irq: the number of its interrupt.
+        owner: the program that opened the handle.
+        events: how many were delivered since the port was bound.
+    """
+
+    irq: int
+    owner: str
+    events: int
+
+
+class Usage(NamedTuple):
+    """What one owner's ports did between two samples.
+
+    Attributes:
+        owner: the program; several of one name are one owner.
+        ports: how many ports it has now.
+        events: how many were delivered in between.
+        total: how many were delivered since its ports were bound.
+    """
+
+    owner: str
+    ports: int
+    events: int
+    total: int
+
+
+def parse(text: str) -> list[Counter]:
+    """Find the event channels of user space in the text of /proc/interrupts."""
+    lines = text.splitlines()
+    cpus = len(lines[0].split()) if lines else 0
+    counters = []
+    for line in lines[1:]:
+        if match := _LINE.fullmatch(line):
+            counts = match[2].split()[:cpus]
+            counters.append(Counter(int(match[1]), match[3], sum(map(int, counts))))
+    return counters
+
+
+def compare(before: Iterable[Counter], after: Iterable[Counter]) -> list[Usage]:
+    """Sum up by owner what came between two samples, the busiest first.
+
+    A port that is new, or whose interrupt had another owner or a higher count before, has been
+    bound in between: all its events are new.
+    """
+    known = {(counter.irq, counter.owner): counter.events for counter in before}
+    sums: dict[str, list[int]] = {}
+    for counter in after:
+        earlier = known.get(counter[:2], 0)
+        new = counter.events - earlier if counter.events >= earlier else counter.events
+        usage = sums.setdefault(counter.owner, [0, 0, 0])
+        for index, amount in enumerate((1, new, counter.events)):
+            usage[index] += amount
+    usages = [Usage(owner, *amounts) for owner, amounts in sums.items()]
+    return sorted(usages, key=lambda usage: (-usage.events, -usage.total, usage.owner))

@@ -1,0 +1,85 @@
+"""Writes the manual page, of the commands' own help: ``python -m pyxenevtchn.cli.man``."""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import click
+
+from . import main
+
+
+def page() -> str:
+    """Return the manual page, for man(1)."""
+    context = click.Context(main, info_name="xenevtchn", **main.context_settings)
+    summary = (main.help or "").partition("\n")[0].rstrip(".")
+    lines = [
+        f'.TH XENEVTCHN 1 "" "pyxenevtchn {version("pyxenevtchn")}" "User Commands"',
+        ".SH NAME",
+        f"xenevtchn \\- {_escape(summary[0].lower() + summary[1:])}",
+        ".SH SYNOPSIS",
+        *_synopsis(context),
+        ".SH DESCRIPTION",
+        *_text(f"{main.help}\n\n{main.epilog}"),
+        ".SH OPTIONS",
+        *_options(context),
+        ".SH COMMANDS",
+    ]
+    for name in main.list_commands(context):
+        lines += _command(main, name, context)
+    lines += [".SH SEE ALSO", ".BR lsevtchn (1),", ".BR xl (1),", ".BR xentop (1)"]
+    return "\n".join(lines) + "\n"
+
+
+def _command(group: click.Group, name: str, parent: click.Context) -> Iterator[str]:
+    command = group.get_command(parent, name)
+    if command is None:
+        return
+    context = click.Context(command, info_name=name, parent=parent)
+    yield f".SS {_escape(context.command_path.partition(' ')[2])}"
+    yield from _synopsis(context)
+    yield ".PP"
+    yield from _text(command.help or "")
+    yield from _options(context)
+    if isinstance(command, click.Group):
+        for subcommand in command.list_commands(context):
+            yield from _command(command, subcommand, context)
+
+
+def _synopsis(context: click.Context) -> Iterator[str]:
+    yield f".B {_escape(context.command_path)}"
+    pieces = context.command.collect_usage_pieces(context)
+    yield _escape(" ".join(piece for piece in pieces if piece))
+
+
+def _options(context: click.Context) -> Iterator[str]:
+    for parameter in context.command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and isinstance(parameter, click.Option):
+            yield ".TP"
+            yield f".B {_escape(record[0])}"
+            yield _escape(record[1])
+
+
+def _text(text: str) -> Iterator[str]:
+    """Set click's help: its paragraphs, of which those with a backspace are set as they are."""
+    for number, paragraph in enumerate(inspect.cleandoc(text).split("\n\n")):
+        if number:
+            yield ".PP"
+        if paragraph.startswith("\b"):
+            yield ".nf"
+            yield from map(_escape, paragraph.splitlines()[1:])
+            yield ".fi"
+        else:
+            yield _escape(" ".join(paragraph.split()))
+
+
+def _escape(text: str) -> str:
+    """Write text so that troff takes none of it for a request."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{text}" if text.startswith((".", "'")) else text
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

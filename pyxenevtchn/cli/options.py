@@ -1,0 +1,223 @@
+"""What the commands' options and arguments have in common: their types, and the device's name."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from ..abi import DOMID_SELF, UINT32_MAX, Virq, check_uint32
+from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
+
+if TYPE_CHECKING:
+    NumberType = click.ParamType[int]
+    TimeType = click.ParamType[float]
+    AddressType = click.ParamType[tuple[int, int]]
+else:  # click 8.2 has no generic types
+    NumberType = TimeType = AddressType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Devices of guests that this domain serves: TYPE-DOMID-NUMBER. Whoever may complete may list them.
+_BACKENDS = Path("/sys/bus/xen-backend/devices")
+
+# Longer than anybody waits, and what every clock can take.
+_SECONDS_MAX = 1e9
+
+
+class VirqType(NumberType):
+    """A VIRQ by name, or any number: the driver says what Xen has not."""
+
+    name = "virq"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Find the VIRQ's number."""
+        text = str(value)
+        try:
+            if text.isdecimal():
+                return check_uint32("the VIRQ", int(text))
+            return Virq.parse(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete the names, in either case."""
+        names = [name for name in Virq.__members__ if name.startswith(incomplete.upper())]
+        lower = incomplete.islower()
+        return [CompletionItem(name.lower() if lower else name) for name in names]
+
+
+class DomidType(NumberType):
+    """A domid, or ``self``."""
+
+    name = "domid"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Find the domid's number."""
+        domid = _domid(str(value))
+        if domid is None:
+            self.fail(
+                f"{value!r} is no domid: 0 to {DOMID_SELF - 1}, or self for this domain", param, ctx
+            )
+        return domid
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete the domids that can be known here."""
+        return [CompletionItem(text) for text in known_domids() if text.startswith(incomplete)]
+
+
+class Address(AddressType):
+    """The other end of a connection: DOM:PORT."""
+
+    name = "dom:port"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Split it into the domid and the port."""
+        if isinstance(value, tuple):
+            return value  # click hands in what this has converted already
+        domain, colon, port = str(value).rpartition(":")
+        domid = _domid(domain)
+        number = int(port) if re.fullmatch("[0-9]{1,10}", port) else UINT32_MAX + 1
+        if domid is None or number > UINT32_MAX:
+            self.fail(_address_advice(str(value), is_port=not colon), param, ctx)
+        return domid, number
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Complete the domid; which ports it offers nobody can know."""
+        addresses = [f"{text}:" for text in known_domids()]
+        return [CompletionItem(text) for text in addresses if text.startswith(incomplete)]
+
+
+class Seconds(TimeType):
+    """A time that can be waited."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Refuse what is no number, and what no clock can take."""
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= _SECONDS_MAX:
+            self.fail(f"{value!r} is not a number of seconds, at least 0", param, ctx)
+        return seconds
+
+
+VIRQ, DOMID, ADDRESS, SECONDS = VirqType(), DomidType(), Address(), Seconds()
+STATIC_PORT = click.IntRange(1, UINT32_MAX)
+
+
+def known_domids() -> list[str]:
+    """List the domids that can be known without the toolstack: this domain's, dom0's, guests'."""
+    try:
+        names = [path.name for path in _BACKENDS.iterdir()]
+    except OSError:
+        names = []
+    found = {int(match[1]) for name in names if (match := re.match(r"[^-]+-(\d+)-", name))}
+    return [*map(str, sorted({0, *found})), "self"]
+
+
+def domid_name(domid: int) -> str:
+    """Write a domid as the options take it."""
+    return "self" if domid == DOMID_SELF else str(domid)
+
+
+def is_fake(device: str) -> bool:
+    """Tell whether the device is a fake, by its name."""
+    return device.startswith("fake:")
+
+
+def device_option(command: F) -> F:
+    """Give a command ``--device``; it gets the name of the device to open, wherever it was said."""
+    return click.option(
+        "--device", metavar="DEVICE", callback=_resolve, help="As before the command."
+    )(command)
+
+
+def count_option(command: F) -> F:
+    """Give a command ``--count``, of events."""
+    return click.option(
+        "-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after N events."
+    )(command)
+
+
+def timeout_option(command: F) -> F:
+    """Give a command ``--timeout``."""
+    return click.option(
+        "-t", "--timeout", type=SECONDS, metavar="SECONDS", help="End after so long."
+    )(command)
+
+
+def consent_option(command: F) -> F:
+    """Give a command that takes static ports the flag that those need on a real device."""
+    return click.option(
+        "--yes-this-port-is-mine",
+        "consent",
+        is_flag=True,
+        help="What --static needs on a real device. A port that the kernel or another program"
+        " uses makes the kernel oops or the machine hang: Linux does not check.",
+    )(command)
+
+
+def check_consent(ctx: click.Context, device: str, *, consent: bool) -> None:
+    """Refuse a static port of a real device without the user's word that it is theirs.
+
+    Raises:
+        click.UsageError: the word is not given.
+    """
+    if not consent and not is_fake(device):
+        raise click.UsageError(
+            "--static needs --yes-this-port-is-mine on a real device: Linux does not check whose"
+            " port it is, and one that the kernel or another program uses makes the kernel oops"
+            " or the machine hang. Static ports are those of the domain's configuration.",
+            ctx,
+        )
+
+
+def _resolve(ctx: click.Context, param: click.Parameter, value: str | None) -> str:  # noqa: ARG001
+    return value or ctx.obj or os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
+
+
+def _domid(text: str) -> int | None:
+    if text == "self":
+        return DOMID_SELF
+    if re.fullmatch("[0-9]{1,5}", text) and int(text) <= DOMID_SELF:
+        return int(text)
+    return None
+
+
+def _address_advice(text: str, *, is_port: bool) -> str:
+    if is_port and text.isdecimal():
+        return (
+            f"{text!r} lacks the domain, DOM:PORT. A port of this domain that another program holds"
+            " cannot be driven from here: do it in that program, or connect to the unbound port at"
+            " the other end"
+        )
+    return f"{text!r} is not DOM:PORT, a domid or self and the port of that domain"

@@ -1,0 +1,58 @@
+"""How the commands write: results on standard output at once, everything else on the other."""
+
+import sys
+
+import click
+
+
+def say(line: str) -> None:
+    """Write a line of results, flushed: whoever reads it may be waiting for it."""
+    click.echo(line)
+
+
+def emit(line: str) -> None:
+    """Write an event's line as ``say`` does, for thousands a second: plain text alone."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def warn(message: str) -> None:
+    """Tell the user of something that does not end the command."""
+    click.echo(f"Warning: {message}", err=True)
+
+
+def bold(text: str) -> str:
+    """Make text stand out on a terminal."""
+    return click.style(text, bold=True)
+
+
+def good(text: str) -> str:
+    """Colour what is well, on a terminal."""
+    return click.style(text, fg="green")
+
+
+def bad(text: str) -> str:
+    """Colour what is wrong, on a terminal."""
+    return click.style(text, fg="red", bold=True)
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal, and end the command unless the answer is yes.
+
+    Raises:
+        click.Abort: it is not, or nobody is there to answer.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def printable(text: str) -> str:
+    """Write text of other programs so that it cannot drive the terminal."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
