@@ -14,12 +14,11 @@ from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
+from .options import VirqType
 
 
-class VirqName(click.ParamType[Virq]):
-    """A VIRQ by name or number."""
-
-    name = "virq"
+class VirqName(VirqType):
+    """A VIRQ that Xen has, by name or number."""
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
