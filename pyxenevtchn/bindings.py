@@ -34,7 +34,7 @@ class Bindings:
     """
 
     def __init__(self, port_space: Hashable) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._port_space = port_space
         self._bound: dict[int, Binding] = {}
         self._unbound: set[int] = set()

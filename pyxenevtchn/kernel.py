@@ -23,7 +23,7 @@ class KernelDevice:
         if not stat.S_ISCHR(os.fstat(fd).st_mode):
             raise OSError(errno.ENOTTY, "not an event-channel device", name)
         self.name = name
-        self.blocking = os.get_blocking(fd)
+        self.blocking: bool = os.get_blocking(fd)
         self._fd = fd
         self._closefd = closefd
 

@@ -28,9 +28,10 @@ class Pair:
     """Two handles and connected ports of theirs, with nothing pending."""
 
     def __init__(self, near: EventChannel, far: EventChannel) -> None:
-        self.near, self.far = near, far
-        self.near_port = near.bind_unbound_port(DOMID_SELF)
-        self.far_port = far.bind_interdomain(DOMID_SELF, self.near_port)
+        self.near: EventChannel = near
+        self.far: EventChannel = far
+        self.near_port: int = near.bind_unbound_port(DOMID_SELF)
+        self.far_port: int = far.bind_interdomain(DOMID_SELF, self.near_port)
         _expect(far, self.far_port)
         far.unmask(self.far_port)
 

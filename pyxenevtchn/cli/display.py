@@ -32,7 +32,7 @@ class Display(Protocol):
 class Lines:
     """A line for each event."""
 
-    due = math.inf
+    due: float = math.inf
 
     def __init__(self, sources: Mapping[int, str], form: Format) -> None:
         self._sources = sources
@@ -58,7 +58,7 @@ class Rates:
         self._now = now
         self._counts: Counter[int] = Counter()
         self._since = time.monotonic()
-        self.due = self._since + 1
+        self.due: float = self._since + 1
 
     def event(self, time: Time, port: int) -> None:  # noqa: ARG002 - the summary's time is shown
         """Count the event."""

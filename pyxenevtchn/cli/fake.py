@@ -14,7 +14,7 @@ from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
-from .options import VirqType
+from .options import F, VirqType
 
 
 class VirqName(VirqType):
@@ -32,13 +32,16 @@ class VirqName(VirqType):
 
 DOMID = click.IntRange(0, DOMID_FIRST_RESERVED - 1)
 
-socket_option = click.option(
-    "--socket",
-    "path",
-    type=click.Path(),
-    metavar="PATH",
-    help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
-)
+
+def socket_option(command: F) -> F:
+    """Give a command ``--socket``."""
+    return click.option(
+        "--socket",
+        "path",
+        type=click.Path(),
+        metavar="PATH",
+        help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
+    )(command)
 
 
 def socket_path(ctx: click.Context, path: str | None) -> str:

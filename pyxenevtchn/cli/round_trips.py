@@ -35,8 +35,8 @@ class Loopback:
         self._near, self._far = near, far
         self._near_port = near.bind_unbound_port(DOMID_SELF)
         self._far_port = far.bind_interdomain(DOMID_SELF, self._near_port, drain=True)
-        self.name = near.name
-        self.route = f"port {self._near_port} <-> port {self._far_port}"
+        self.name: str = near.name
+        self.route: str = f"port {self._near_port} <-> port {self._far_port}"
 
     def round_trip(self) -> float | None:
         """Send an event to the other handle and one back."""
@@ -59,8 +59,8 @@ class Remote:
         self._channel = channel
         self._port = channel.bind_interdomain(domid, remote_port, drain=True)
         self._late = False
-        self.name = channel.name
-        self.route = f"port {self._port} <-> port {remote_port} of domain {domid_name(domid)}"
+        self.name: str = channel.name
+        self.route: str = f"port {self._port} <-> port {remote_port} of domain {domid_name(domid)}"
 
     def round_trip(self) -> float | None:
         """Send an event there and wait for the answer."""

@@ -24,7 +24,7 @@ class Descriptor:
         self._outer = outer
         # Whatever socket.setdefaulttimeout says: no call here may wait.
         self._outer.settimeout(None)
-        self.identity = identity(self._outer.fileno())
+        self.identity: tuple[int, int] = identity(self._outer.fileno())
 
     def duplicate(self, *, nonblocking: bool, cloexec: bool) -> int:
         """Return a new descriptor that polls as this does.

@@ -30,11 +30,11 @@ class OpenFile:
     """
 
     def __init__(self, kernel: Kernel, on_poll: Callable[[int], None]) -> None:
-        self.ring_size = 0
+        self.ring_size: int = 0
         self.ports: dict[int, bool] = {}
         """This file's ports, and whether each is enabled."""
         self._kernel = kernel
-        self.on_poll = on_poll
+        self.on_poll: Callable[[int], None] = on_poll
         self._ring: deque[int] = deque()
         self._overflow = False
         self._restrict_domid: int | None = None

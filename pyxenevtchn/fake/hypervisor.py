@@ -54,15 +54,15 @@ class Evtchn:
         remote_domid: int | None = None,
         virq: int | None = None,
     ) -> None:
-        self.domain = domain
-        self.port = port
-        self.state = state
-        self.remote_domid = remote_domid
+        self.domain: XenDomain = domain
+        self.port: int = port
+        self.state: State = state
+        self.remote_domid: int | None = remote_domid
         self.peer: Evtchn | None = None
-        self.virq = virq
-        self.pending = False
+        self.virq: int | None = virq
+        self.pending: bool = False
         # Linux masks every port at boot, and again whenever it closes one.
-        self.masked = True
+        self.masked: bool = True
 
 
 class Xen:

@@ -46,13 +46,13 @@ class Kernel:
         self.max_channels = max_channels
         self.holders: dict[int, OpenFile] = {}
         self.files: set[OpenFile] = set()
-        self.alive = True
+        self.alive: bool = True
         self.failures: dict[str, deque[int]] = {}
         self._fifo = abi == "fifo"
-        self.nr_channels = 0 if self._fifo else max_channels
+        self.nr_channels: int = 0 if self._fifo else max_channels
         self._queue: deque[Evtchn] = deque()
         domain.upcall = self._interrupt if immediate else self._queue.append
-        self.own_ports = frozenset(self._boot())
+        self.own_ports: frozenset[int] = frozenset(self._boot())
 
     def _boot(self) -> list[int]:
         domain = self.domain

@@ -160,7 +160,7 @@ class Hypervisor:
         self._xen = Xen(xen_version, MAX_CHANNELS[abi])
         self._kernels: dict[Domain, Kernel] = {}
         self._domains: dict[int, Domain] = {}
-        self.dom0 = self._boot(self._xen.domains[0])
+        self.dom0: Domain = self._boot(self._xen.domains[0])
 
     def create_domain(self, domid: int | None = None) -> Domain:
         """Create a domain, with this domid or the next one that none has had.

@@ -18,6 +18,8 @@ import struct
 from collections.abc import Callable
 from typing import NoReturn
 
+from .device import FakeDevice
+from .driver import OpenFile
 from .guardian import Guardian
 from .listener import listening
 from .machine import Domain, Hypervisor
@@ -58,10 +60,12 @@ class OpenedFile:
     """
 
     def __init__(self, domain: Domain) -> None:
-        self.key = secrets.token_hex(8)
+        self.key: str = secrets.token_hex(8)
+        self.device: FakeDevice
+        self.model: OpenFile
         self.device, self.model = domain.open_file()
         # Unique while the file is open, and with it the domain that it is open in.
-        self.space = f"{os.getpid()}-{id(self.device.port_space):x}"
+        self.space: str = f"{os.getpid()}-{id(self.device.port_space):x}"
         self.sessions: set[Session] = set()
 
 
@@ -74,7 +78,7 @@ class Server:
     """
 
     def __init__(self, listener: socket.socket, guardian: Guardian) -> None:
-        self.hypervisor = Hypervisor()
+        self.hypervisor: Hypervisor = Hypervisor()
         self.files: dict[str, OpenedFile] = {}
         self._guardian = guardian
         self._listener = listener
