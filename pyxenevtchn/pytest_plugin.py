@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .channel import EventChannel
     from .fake import Hypervisor
 
+__all__ = ["ConnectedDomains", "xenevtchn_dom0", "xenevtchn_domains", "xenevtchn_hypervisor"]
+
 
 @dataclass(frozen=True)
 class ConnectedDomains:

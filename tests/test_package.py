@@ -1,13 +1,70 @@
+import ast
+import enum
+import inspect
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import pyxenevtchn
+from pyxenevtchn import Device, fake, pytest_plugin
+
+TYPED = Path(__file__).parent / "typing/api.py"
+
+in_every_public_module = pytest.mark.parametrize(
+    "module", [pyxenevtchn, fake, pytest_plugin], ids=lambda module: module.__name__
+)
 
 
-def test_the_public_names_are_sorted_and_exist() -> None:
-    names = pyxenevtchn.__all__
+def public_members(module: ModuleType) -> dict[str, object]:
+    """The public names, and those of the public classes' own members, but for enums' values."""
+    members: dict[str, object] = {name: getattr(module, name) for name in module.__all__}
+    for owner in list(members.values()):
+        if isinstance(owner, type):
+            members |= {
+                name: value
+                for name, value in vars(owner).items()
+                if not name.startswith("_") and not isinstance(value, enum.Enum)
+            }
+    return members
+
+
+@in_every_public_module
+def test_the_public_names_are_sorted_and_exist(module: ModuleType) -> None:
+    names = module.__all__
     assert sorted(names, key=lambda name: (not name.isupper(), name)) == names
-    assert all(hasattr(pyxenevtchn, name) for name in names)
+    assert all(hasattr(module, name) for name in names)
+
+
+@in_every_public_module
+def test_what_is_not_listed_is_private(module: ModuleType) -> None:
+    ours = {
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "").startswith("pyxenevtchn") and not name.startswith("_")
+    }
+    assert ours <= set(module.__all__)
+
+
+@in_every_public_module
+def test_every_public_name_is_described(module: ModuleType) -> None:
+    members = public_members(module)
+    undescribed = {
+        name
+        for name, value in members.items()
+        if (callable(value) or isinstance(value, property)) and not inspect.getdoc(value)
+    }
+    assert undescribed <= set(vars(Device))  # a FakeDevice's methods are described there
+
+
+@pytest.mark.parametrize("module", [pyxenevtchn, fake], ids=lambda module: module.__name__)
+def test_type_checkers_see_every_public_name_used(module: ModuleType) -> None:
+    nodes = list(ast.walk(ast.parse(TYPED.read_text())))
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    assert public_members(module).keys() <= used
 
 
 def test_importing_loads_only_what_everybody_needs() -> None:

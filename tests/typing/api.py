@@ -1,0 +1,203 @@
+"""The public API as type checkers see it: nothing here runs."""
+
+import select
+from array import array
+from collections.abc import AsyncIterator, Generator, Hashable, Mapping
+from pathlib import Path
+from typing import Literal, assert_type
+
+from pyxenevtchn import (
+    DOMID_COW,
+    DOMID_FIRST_RESERVED,
+    DOMID_IDLE,
+    DOMID_INVALID,
+    DOMID_IO,
+    DOMID_SELF,
+    DOMID_XEN,
+    AsyncEventChannel,
+    Binding,
+    ChannelClosed,
+    Device,
+    EventChannel,
+    PartialNotify,
+    Request,
+    RingOverflow,
+    Virq,
+    VirqScope,
+)
+from pyxenevtchn.fake import (
+    Domain,
+    FakeDevice,
+    Hypervisor,
+    Port,
+    State,
+    adopt,
+    default,
+    open_named,
+    reset_default,
+)
+from pyxenevtchn.fake.remote import RemoteHypervisor
+from pyxenevtchn.pytest_plugin import ConnectedDomains
+
+
+class Quiet(EventChannel):
+    """Opening gives the class that was asked."""
+
+
+def constants() -> None:
+    domids: list[int] = [DOMID_COW, DOMID_FIRST_RESERVED, DOMID_IDLE, DOMID_INVALID, DOMID_IO]
+    domids += [DOMID_SELF, DOMID_XEN]
+    assert_type(Virq.parse("CON_RING"), Virq)
+    assert_type(Virq.parse(8), Virq)
+    assert_type(Virq.CON_RING.scope, VirqScope)
+    assert_type(Request.NOTIFY.parameters, tuple[str, ...])
+    number: int = Virq.DOM_EXC
+    word: str = Request.RESET
+    print(number, word)
+
+
+def opening(device: Device) -> None:
+    assert_type(EventChannel.open(), EventChannel)
+    assert_type(EventChannel.open("fake:", nonblocking=False, cloexec=False), EventChannel)
+    assert_type(EventChannel.open(Path("/dev/xen/evtchn")), EventChannel)
+    assert_type(EventChannel.open(device), EventChannel)
+    assert_type(EventChannel(device), EventChannel)
+    assert_type(Quiet.open(), Quiet)
+    with Quiet.open() as channel:
+        assert_type(channel, Quiet)
+        assert_type(channel.fileno(), int)
+        assert_type(channel.name, str)
+        assert_type(channel.closed, bool)
+        assert_type(channel.bindings, Mapping[int, Binding])
+        assert_type(Quiet.from_fd(3, closefd=False, bindings=channel.bindings), Quiet)
+        channel.close()
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+
+
+def binding(channel: EventChannel) -> None:
+    assert_type(channel.bind_virq(Virq.CON_RING), int)
+    assert_type(channel.bind_virq(8), int)
+    assert_type(channel.bind_unbound_port(DOMID_SELF), int)
+    assert_type(channel.bind_interdomain(0, 5, drain=True), int)
+    channel.bind_static(5)
+    channel.unbind(5)
+    channel.reset()
+    channel.restrict_domid(1)
+    bound = channel.bindings[5]
+    assert_type(bound.request, Request)
+    assert_type(bound.virq, int | None)
+    assert_type(bound.remote_domain, int | None)
+    assert_type(bound.remote_port, int | None)
+
+
+def events(channel: EventChannel) -> None:
+    channel.notify(5)
+    for ports in ([5, 6], (5,), {5}, range(5, 7), array("I", [5]), memoryview(b"").cast("I")):
+        assert_type(channel.notify_many(ports), int)
+        assert_type(channel.unmask(ports), int)
+    assert_type(channel.unmask(5), int)
+    assert_type(channel.read(), list[int])
+    assert_type(channel.read(64), list[int])
+    assert_type(channel.read_into(array("I", [0] * 64)), int)
+    assert_type(channel.read_into(bytearray(4096)), int)
+    assert_type(channel.poll(0.5), int)
+    assert_type(channel.wait(), list[int])
+    assert_type(channel.events(timeout=1, on_overflow=print), Generator[int, None, None])
+    for port in channel.events():
+        assert_type(port, int)
+    assert_type(channel.recover(), frozenset[int])
+
+
+def failing(channel: EventChannel) -> None:
+    try:
+        channel.notify_many([5])
+    except PartialNotify as error:
+        assert_type(error.port, int)
+        assert_type(error.sent, int)
+    except RingOverflow as error:
+        driver: OSError = error
+        print(driver)
+    except ChannelClosed as error:
+        closed: ValueError = error
+        print(closed)
+
+
+async def waiting(handle: EventChannel) -> None:
+    async with AsyncEventChannel(handle, on_overflow=print) as channel:
+        assert_type(channel, AsyncEventChannel)
+        assert_type(channel.channel, EventChannel)
+        assert_type(channel.closed, bool)
+        assert_type(channel.bind_virq(Virq.ARGO), int)
+        assert_type(channel.bind_unbound_port(0), int)
+        assert_type(channel.bind_interdomain(0, 5, drain=True), int)
+        channel.bind_static(5)
+        channel.unbind(5)
+        channel.notify(5)
+        assert_type(channel.notify_many([5]), int)
+        assert_type(channel.unmask(5), int)
+        assert_type(await channel.read(), list[int])
+        await channel.wait(5)
+        assert_type(channel.events(), AsyncIterator[int])
+        async for port in channel.port_events(5):
+            assert_type(port, int)
+        channel.close()
+
+
+def devices(device: Device, fake: FakeDevice) -> None:
+    same: Device = fake
+    print(same)
+    assert_type(device.name, str)
+    assert_type(device.blocking, bool)
+    assert_type(device.port_space, Hashable)
+    assert_type(device.fileno(), int)
+    assert_type(device.ioctl(Request.BIND_VIRQ, 8), int)
+    assert_type(device.notify_many(memoryview(b"")), tuple[int, int])
+    assert_type(device.readinto(memoryview(bytearray(4))), int)
+    assert_type(device.read(4096), bytes)
+    assert_type(device.write(memoryview(b"")), int)
+    device.close()
+
+
+def playing_xen() -> None:
+    xen = Hypervisor(xen_version=(4, 21), abi="2l", delivery="manual")
+    assert_type(default(), Hypervisor)
+    reset_default()
+    assert_type(xen.dom0, Domain)
+    assert_type(xen.create_domain(), Domain)
+    assert_type(xen.domain(0), Domain)
+    xen.raise_virq(Virq.DOM_EXC, xen.dom0)
+    assert_type(xen.deliver(), int)
+    xen.check_clean()
+    assert_type(xen.dom0.domid, int)
+    assert_type(xen.dom0.open(nonblocking=False), EventChannel)
+    assert_type(xen.dom0.device(cloexec=False), FakeDevice)
+    assert_type(xen.dom0.open_file()[0], FakeDevice)
+    xen.dom0.fail_next(Request.NOTIFY, 5)
+    xen.dom0.fail_next("read", 5)
+    xen.dom0.destroy()
+    assert_type(open_named("fake:", nonblocking=True, cloexec=True), FakeDevice)
+    assert_type(adopt(3, closefd=True), FakeDevice | None)
+    for port in xen.ports(0):
+        assert_type(port, Port)
+        assert_type(port.port, int)
+        assert_type(port.state, State)
+        assert_type(port.remote_domid, int | None)
+        assert_type(port.remote_port, int | None)
+        assert_type(port.virq, int | None)
+        assert_type((port.pending, port.masked, port.kernel), tuple[bool, bool, bool])
+    operation: Literal["read", "write"] = "write"
+    remote = RemoteHypervisor("/run/xen")
+    assert_type(remote.create_domain(3), int)
+    assert_type(remote.ports(3), tuple[Port, ...])
+    remote.raise_virq(Virq.DOM_EXC, 0)
+    remote.fail_next(3, operation, 5)
+    remote.destroy_domain(3)
+    remote.check_clean()
+
+
+def in_pytest(domains: ConnectedDomains) -> None:
+    assert_type(domains.backend, EventChannel)
+    assert_type(domains.backend_port, int)
+    assert_type(domains.frontend, EventChannel)
+    assert_type(domains.frontend_port, int)
