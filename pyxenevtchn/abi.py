@@ -22,6 +22,9 @@ DOMID_MAX = 0xFFFF
 UINT32_MAX = 0xFFFF_FFFF
 PORT_BYTES = 4
 
+# No number here has more; Python refuses to read one that has thousands.
+_DIGITS = len(str(UINT32_MAX))
+
 
 class Request(enum.StrEnum):
     """The driver's requests, by the names that its header and the messages here give them."""
@@ -109,7 +112,7 @@ class Virq(enum.IntEnum):
         """
         if not isinstance(text, str):
             number = operator.index(text)
-        elif text.strip().isdecimal():
+        elif text.strip().isdecimal() and len(text) <= _DIGITS:
             number = int(text)
         else:
             name = text.strip().upper().replace("-", "_").removeprefix("VIRQ_")

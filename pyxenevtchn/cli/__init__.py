@@ -1,91 +1,49 @@
-"""The xenevtchn command: a module for each group of commands, and the one place that prints."""
+"""The xenevtchn command: a module for each group of commands, and the one place that prints.
 
-import errno
-import importlib
-import os
-
-import click
-
-from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
-from ..errors import ChannelClosed
-
-# The commands, each in the module of its name: none is loaded before it is asked for.
-COMMANDS = (
-    "bind-virq",
-    "doctor",
-    "fake",
-    "notify",
-    "ping",
-    "pong",
-    "selftest",
-    "top",
-    "virqs",
-    "watch",
-)
-
-EPILOG = f"""\
-The device is --device DEVICE, or what ${DEVICE_VARIABLE} names, or {DEFAULT_DEVICE}. The name fake:
-is a fake in this process and needs no Xen; fake:unix:PATH is one that `xenevtchn fake serve` has.
-
-A domid is a number, or `self` for the domain that this runs in.
-
-Exit status: 0 success, 1 an error, 2 wrong usage, 3 timed out before --count, 130 Ctrl-C.
-
-Completion, in the shell's start-up file:
-
-\b
-bash: eval "$(_XENEVTCHN_COMPLETE=bash_source xenevtchn)"
-zsh:  eval "$(_XENEVTCHN_COMPLETE=zsh_source xenevtchn)"
-fish: _XENEVTCHN_COMPLETE=fish_source xenevtchn | source
+This is its frame, which loads nothing before it can deal with Ctrl-C, and with standard streams
+that are closed, full or gone.
 """
 
-
-class Commands(click.Group):
-    """The commands; their errors come out as one line and a hint, never as a traceback."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Name the commands."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Load a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f".{name}", __name__), name)
-        return command
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command; turn what a user can cause into a message and an exit status."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(130)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # click ends quietly
-            raise click.ClickException(_message(error)) from error
-        except (ChannelClosed, ValueError) as error:
-            raise click.ClickException(_message(error)) from error
+import contextlib
+import os
+import sys
+from typing import NoReturn, TextIO
 
 
-def _message(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return "\n".join([text, *(f"Hint: {note}" for note in getattr(error, "__notes__", ()))])
+def main() -> NoReturn:
+    """Run the command that the arguments name, and exit with its status."""
+    _open_closed_streams()
+    # Names that are no UTF-8 come out as they came in.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    status: object = 1
+    try:
+        from .commands import xenevtchn  # noqa: PLC0415 - click takes long enough for a Ctrl-C
+
+        xenevtchn()
+    except SystemExit as end:
+        status = end.code
+    except KeyboardInterrupt:
+        status = 130
+    except OSError as error:
+        # Not of a command, whose errors are messages by now, but of what click itself wrote.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"Error: {error.strerror}\n")
+    for stream in (sys.stdout, sys.stderr):
+        _drop_what_cannot_be_written(stream)
+    raise SystemExit(status)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
-@click.version_option(package_name="pyxenevtchn", prog_name="xenevtchn")
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    help=f"The device to use [default: ${DEVICE_VARIABLE}, or {DEFAULT_DEVICE}].",
-)
-@click.pass_context
-def main(ctx: click.Context, device: str | None) -> None:
-    """Look at and drive Xen event channels through /dev/xen/evtchn."""
-    ctx.obj = device
-    if os.environ.get("NO_COLOR"):
-        ctx.color = False  # else click colours a terminal, and nothing else
+def _open_closed_streams() -> None:
+    """Have /dev/null where a standard stream is closed, before a device gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+
+
+def _drop_what_cannot_be_written(stream: TextIO) -> None:
+    """Keep Python from trying once more, at its end, with a noise and a status of its own."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

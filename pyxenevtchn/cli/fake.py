@@ -7,30 +7,14 @@ from typing import NoReturn
 
 import click
 
-from ..abi import DOMID_FIRST_RESERVED, Virq, virq_name
+from ..abi import virq_name
 from ..device import DEVICE_VARIABLE
 from ..fake import server
 from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
-from .options import F, VirqType
-
-
-class VirqName(VirqType):
-    """A VIRQ that Xen has, by name or number."""
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Virq:
-        """Find the VIRQ; one that there is not is wrong usage."""
-        try:
-            return Virq.parse(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-DOMID = click.IntRange(0, DOMID_FIRST_RESERVED - 1)
+from .options import DOMAIN, VIRQ, F
 
 
 def socket_option(command: F) -> F:
@@ -103,11 +87,11 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
 
 
 @fake.command("raise-virq")
-@click.argument("virq", type=VirqName())
+@click.argument("virq", type=VIRQ)
 @click.option(
     "--domain",
     "domid",
-    type=DOMID,
+    type=DOMAIN,
     default=0,
     show_default=True,
     metavar="DOMID",
@@ -115,13 +99,13 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
 )
 @socket_option
 @click.pass_context
-def raise_virq(ctx: click.Context, virq: Virq, domid: int, path: str | None) -> None:
+def raise_virq(ctx: click.Context, virq: int, domid: int, path: str | None) -> None:
     """Raise VIRQ, a name or a number, as Xen does; where nobody has bound it nothing happens."""
     RemoteHypervisor(socket_path(ctx, path)).raise_virq(virq, domid)
 
 
 @fake.command()
-@click.argument("domid", type=DOMID, default=0)
+@click.argument("domid", type=DOMAIN, default=0)
 @socket_option
 @click.pass_context
 def ports(ctx: click.Context, domid: int, path: str | None) -> None:
@@ -131,7 +115,7 @@ def ports(ctx: click.Context, domid: int, path: str | None) -> None:
 
 
 @fake.command("create-domain")
-@click.argument("domid", type=DOMID, required=False)
+@click.argument("domid", type=DOMAIN, required=False)
 @socket_option
 @click.pass_context
 def create_domain(ctx: click.Context, domid: int | None, path: str | None) -> None:
@@ -140,7 +124,7 @@ def create_domain(ctx: click.Context, domid: int | None, path: str | None) -> No
 
 
 @fake.command("destroy-domain")
-@click.argument("domid", type=DOMID)
+@click.argument("domid", type=DOMAIN)
 @socket_option
 @click.pass_context
 def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:

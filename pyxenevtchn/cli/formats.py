@@ -85,7 +85,7 @@ def custom(template: str, time: Time) -> Format:
         return template.format(time=time, port=port, source=source)
 
     try:
-        event(time, 1, "virq:CON_RING").encode()
+        event(time, 1, "virq:CON_RING")
     except (LookupError, MemoryError, OverflowError) as error:
         raise ValueError(str(error) or "it is too large") from error
     return TEXT._replace(event=event)

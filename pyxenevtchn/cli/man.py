@@ -7,13 +7,13 @@ from importlib.metadata import version
 
 import click
 
-from . import main
+from .commands import xenevtchn
 
 
 def page() -> str:
     """Return the manual page, for man(1)."""
-    context = click.Context(main, info_name="xenevtchn", **main.context_settings)
-    summary = (main.help or "").partition("\n")[0].rstrip(".")
+    context = click.Context(xenevtchn, info_name="xenevtchn", **xenevtchn.context_settings)
+    summary = (xenevtchn.help or "").partition("\n")[0].rstrip(".")
     lines = [
         f'.TH XENEVTCHN 1 "" "pyxenevtchn {version("pyxenevtchn")}" "User Commands"',
         ".SH NAME",
@@ -21,13 +21,13 @@ def page() -> str:
         ".SH SYNOPSIS",
         *_synopsis(context),
         ".SH DESCRIPTION",
-        *_text(f"{main.help}\n\n{main.epilog}"),
+        *_text(f"{xenevtchn.help}\n\n{xenevtchn.epilog}"),
         ".SH OPTIONS",
         *_options(context),
         ".SH COMMANDS",
     ]
-    for name in main.list_commands(context):
-        lines += _command(main, name, context)
+    for name in xenevtchn.list_commands(context):
+        lines += _command(xenevtchn, name, context)
     lines += [".SH SEE ALSO", ".BR lsevtchn (1),", ".BR xl (1),", ".BR xentop (1)"]
     return "\n".join(lines) + "\n"
 

@@ -39,7 +39,7 @@ class VirqType(NumberType):
         """Find the VIRQ's number."""
         text = str(value)
         try:
-            if text.isdecimal():
+            if re.fullmatch("[0-9]{1,10}", text):
                 return check_uint32("the VIRQ", int(text))
             return Virq.parse(text)
         except ValueError as error:
@@ -62,15 +62,17 @@ class DomidType(NumberType):
 
     name = "domid"
 
+    def __init__(self, *, with_self: bool = True) -> None:
+        self._with_self = with_self
+
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
         """Find the domid's number."""
         domid = _domid(str(value))
-        if domid is None:
-            self.fail(
-                f"{value!r} is no domid: 0 to {DOMID_SELF - 1}, or self for this domain", param, ctx
-            )
+        if domid is None or (domid == DOMID_SELF and not self._with_self):
+            itself = ", or self for this domain" if self._with_self else ""
+            self.fail(f"{value!r} is no domid: 0 to {DOMID_SELF - 1}{itself}", param, ctx)
         return domid
 
     def shell_complete(
@@ -80,7 +82,8 @@ class DomidType(NumberType):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Complete the domids that can be known here."""
-        return [CompletionItem(text) for text in known_domids() if text.startswith(incomplete)]
+        texts = [*known_domids(), "self"] if self._with_self else known_domids()
+        return [CompletionItem(text) for text in texts if text.startswith(incomplete)]
 
 
 class Address(AddressType):
@@ -108,7 +111,7 @@ class Address(AddressType):
         incomplete: str,
     ) -> list[CompletionItem]:
         """Complete the domid; which ports it offers nobody can know."""
-        addresses = [f"{text}:" for text in known_domids()]
+        addresses = [f"{text}:" for text in (*known_domids(), "self")]
         return [CompletionItem(text) for text in addresses if text.startswith(incomplete)]
 
 
@@ -131,17 +134,19 @@ class Seconds(TimeType):
 
 
 VIRQ, DOMID, ADDRESS, SECONDS = VirqType(), DomidType(), Address(), Seconds()
+# Where no domain is the command's own.
+DOMAIN = DomidType(with_self=False)
 STATIC_PORT = click.IntRange(1, UINT32_MAX)
 
 
 def known_domids() -> list[str]:
-    """List the domids that can be known without the toolstack: this domain's, dom0's, guests'."""
+    """List the domids that can be known without the toolstack: dom0's, guests'."""
     try:
         names = [path.name for path in _BACKENDS.iterdir()]
     except OSError:
         names = []
     found = {int(match[1]) for name in names if (match := re.match(r"[^-]+-(\d+)-", name))}
-    return [*map(str, sorted({0, *found})), "self"]
+    return [str(domid) for domid in sorted({0, *found})]
 
 
 def domid_name(domid: int) -> str:

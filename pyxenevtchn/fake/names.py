@@ -96,6 +96,7 @@ def _parse_domid(name: str, query: str) -> int:
     key, _, value = query.partition("=")
     if key != "domid":
         raise ValueError(f"{name!r}: {query!r} means nothing: {_KNOWN}")
-    if not (value.isascii() and value.isdecimal() and int(value) < DOMID_FIRST_RESERVED):
+    number = int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else -1
+    if not 0 <= number < DOMID_FIRST_RESERVED:
         raise ValueError(f"{name!r}: domid must be 0 to {DOMID_FIRST_RESERVED - 1}, not {value!r}")
-    return int(value)
+    return number
