@@ -1,10 +1,11 @@
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from .fake_server.process import SharedServer
+from .fake_server.process import ServerProcess, SharedServer, serving
 
 BACKENDS = ("fake", "server", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
@@ -80,6 +81,20 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSe
     shared = SharedServer(tmp_path_factory.mktemp("server") / "socket")
     yield shared
     shared.stop()
+
+
+@pytest.fixture
+def server(shared_server: SharedServer) -> Iterator[ServerProcess]:
+    """A server that others use before and after: it is clean in the end."""
+    with shared_server.lend() as lent:
+        yield lent
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A server to be done with as one likes."""
+    with serving(tmp_path / "socket") as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The server as people run it: a process of its own."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from pathlib import Path
 
 from pyxenevtchn.fake.remote import RemoteHypervisor
 
-COMMAND = [str(Path(sys.executable).with_name("xenevtchn"))]
+from ..command import COMMAND
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class ServerProcess:
 def start_server(path: Path) -> ServerProcess:
     """Start a server at ``path`` and wait until clients can come."""
     process = subprocess.Popen(
-        [*COMMAND, "fake", "serve", "--socket", path], stdout=subprocess.PIPE, text=True
+        [COMMAND, "fake", "serve", "--socket", path], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stdout.readline() == f"serving fake:unix:{path}\n"
@@ -84,15 +82,3 @@ class SharedServer:
         server, self._server = self._server, None
         if server is not None:
             server.stop()
-
-
-def run(*arguments: str | os.PathLike[str], device: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run the command to its end."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        env={**os.environ, "XENEVTCHN_DEVICE": device},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )

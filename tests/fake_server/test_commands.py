@@ -9,7 +9,8 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 
-from .process import COMMAND, ServerProcess, run
+from ..command import COMMAND, run
+from .process import ServerProcess
 
 TIMEOUT = 20.0
 
@@ -20,7 +21,7 @@ def test_ready_is_written_to_a_descriptor_that_is_closed_then(
     ready, write_end = os.pipe()
     path = str(tmp_path / "socket")
     with subprocess.Popen(
-        [*COMMAND, "fake", "serve", "--socket", path, "--ready-fd", str(write_end)],
+        [COMMAND, "fake", "serve", "--socket", path, "--ready-fd", str(write_end)],
         pass_fds=[write_end],
         stdout=subprocess.PIPE,
         text=True,

@@ -13,7 +13,8 @@ import pytest
 from pyxenevtchn import EventChannel
 from pyxenevtchn.fake.listener import listening
 
-from .process import COMMAND, ServerProcess, run, serving
+from ..command import COMMAND, run
+from .process import ServerProcess, serving
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -94,7 +95,7 @@ def test_of_many_servers_that_start_at_once_one_gets_the_socket(tmp_path: Path) 
         first.process.wait()
     starting = [
         subprocess.Popen(
-            [*COMMAND, "fake", "serve", "--socket", path],
+            [COMMAND, "fake", "serve", "--socket", path],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

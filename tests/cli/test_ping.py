@@ -1,0 +1,102 @@
+"""xenevtchn ping, alone and with a pong."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, EventChannel
+
+from ..command import Running, run, running
+from ..fake_server.process import ServerProcess
+
+both_processes = pytest.mark.backends("server", "real")
+
+
+@pytest.fixture
+def pong(device: str) -> Iterator[tuple[Running, str]]:
+    """A pong for this domain, and the address that it answers at."""
+    with running("pong", "self", device=device) as process:
+        found = re.fullmatch(r"PONG (.*): port (\d+) for domain self", process.line())
+        assert found
+        assert found[1] == device
+        yield process, f"self:{found[2]}"
+
+
+def test_ping_shows_round_trips_and_their_statistics(device: str) -> None:
+    result = run("ping", "-c", "5", "-i", "0", device=device)
+    assert (result.returncode, result.stderr) == (0, "")
+    first, *trips, title, counts, times = result.stdout.splitlines()
+    assert re.fullmatch(rf"PING {re.escape(device)}: port \d+ <-> port \d+", first)
+    assert [re.sub(r"=[\d.]+ ms", "=… ms", trip) for trip in trips] == [
+        f"seq={n} time=… ms" for n in range(1, 6)
+    ]
+    assert title == f"--- {device} ping statistics ---"
+    assert counts == "5 sent, 5 returned, 0 lost"
+    figures = re.fullmatch(
+        r"round trip min/median/p99/max = ([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+) ms", times
+    )
+    assert figures
+    assert [float(figure) for figure in figures.groups()] == sorted(map(float, figures.groups()))
+
+
+@pytest.mark.backends("fake")
+def test_ping_ends_with_ctrl_c_and_its_statistics() -> None:
+    with running("ping", "-i", "30") as ping:
+        assert ping.line().startswith("PING")
+        assert ping.line().startswith("seq=1")
+        ended = ping.interrupt()
+    assert (ended.status, ended.errors) == (130, "")
+    assert "1 sent, 1 returned, 0 lost" in ended.output
+
+
+@both_processes
+def test_pong_answers_one_ping_after_the_other(device: str, pong: tuple[Running, str]) -> None:
+    process, address = pong
+    for _ in range(2):
+        result = run("ping", address, "-c", "3", "-i", "0", device=device)
+        assert (result.returncode, result.stderr) == (0, "")
+        first, *_, counts, _ = result.stdout.splitlines()
+        port = address.partition(":")[2]
+        assert re.fullmatch(
+            rf"PING {re.escape(device)}: port \d+ <-> port {port} of domain self", first
+        )
+        assert counts == "3 sent, 3 returned, 0 lost"
+    ended = process.interrupt()
+    assert (ended.status, ended.output, ended.errors) == (130, "6 answered\n", "")
+
+
+@pytest.mark.backends("server")
+def test_pong_answers_another_domain(server: ServerProcess) -> None:
+    with running("pong", "7", device=server.name()) as pong:
+        first = pong.line()
+        assert first.endswith("for domain 7")
+        port = re.findall(r"port (\d+)", first)[0]
+        result = run("ping", f"0:{port}", "-c", "1", device=server.name(7))
+        assert (result.returncode, result.stderr) == (0, "")
+        assert run("ping", f"0:{port}", "-c", "1", device=server.name(8)).returncode == 1
+        pong.interrupt()
+
+
+@pytest.mark.backends("server")
+def test_what_nobody_answers_is_lost(server: ServerProcess) -> None:
+    with EventChannel.open(server.name()) as silent:
+        port = silent.bind_unbound_port(DOMID_SELF)
+        result = run("ping", f"self:{port}", "-c", "1", device=server.name())
+    assert (result.returncode, result.stderr) == (1, "")
+    lines = result.stdout.splitlines()
+    assert lines[1] == "seq=1 no answer within 2 s"
+    assert lines[-1] == "1 sent, 0 returned, 1 lost"
+
+
+@pytest.mark.backends("server")
+def test_a_second_ping_of_one_pong_is_told_why_not(device: str, pong: tuple[Running, str]) -> None:
+    _, address = pong
+    with running("ping", address, "-i", "60", device=device) as first:
+        assert first.line().startswith("PING")
+        result = run("ping", address, "-c", "1", device=device)
+        assert (result.returncode, result.stdout) == (1, "")
+        error, hint = result.stderr.splitlines()
+        assert error.endswith("Invalid argument")
+        assert "somebody has bound it" in hint
+        first.interrupt()
