@@ -112,7 +112,7 @@ class Virq(enum.IntEnum):
         """
         if not isinstance(text, str):
             number = operator.index(text)
-        elif text.strip().isdecimal() and len(text) <= _DIGITS:
+        elif text.isascii() and text.strip().isdecimal() and len(text) <= _DIGITS:
             number = int(text)
         else:
             name = text.strip().upper().replace("-", "_").removeprefix("VIRQ_")

@@ -17,7 +17,7 @@ from .options import (
 
 
 @click.command()
-@click.argument("address", type=ADDRESS, required=False, metavar="DOM:PORT")
+@click.argument("address", type=ADDRESS, required=False, metavar="[DOM:PORT]")
 @click.option(
     "--static", "static_port", type=STATIC_PORT, metavar="PORT", help="A port set up at boot."
 )

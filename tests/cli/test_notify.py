@@ -1,0 +1,104 @@
+"""xenevtchn notify."""
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+
+from ..command import TIMEOUT, run, running
+from ..fake_server.process import ServerProcess
+
+pytestmark = pytest.mark.backends("server")
+
+
+@pytest.mark.backends("server", "real")
+def test_it_meets_a_watch_in_another_process(device: str) -> None:
+    # Domain 0 is what both run in.
+    with running("watch", "--unbound", "0", "--banner", "-n", "1", device=device) as watch:
+        port = watch.line().split()[1]
+        result = run("notify", f"0:{port}", device=device)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+        ended = watch.end()
+    assert (ended.status, ended.errors) == (0, "")
+    assert ended.output.endswith(f" {port} unbound:0\n")
+
+
+def test_many_come_one_by_one_and_the_port_is_let_go(device: str) -> None:
+    with EventChannel.open(device) as channel:
+        port = channel.bind_unbound_port(DOMID_SELF)
+        for _ in range(2):
+            with running("notify", f"self:{port}", "-n", "3", "-i", "0.01", device=device) as sends:
+                assert channel.wait(TIMEOUT) == [port]
+                channel.unmask(port)
+                assert sends.end() == (0, "", "")
+            channel.unmask(channel.wait(0))
+
+
+def test_a_static_port_is_notified(server: ServerProcess) -> None:
+    with EventChannel.open(server.name()) as other, EventChannel.open(server.name()) as channel:
+        port = channel.bind_unbound_port(DOMID_SELF)
+        # One that nobody's handle has, as those that Xen sets up at boot are.
+        free = other.bind_interdomain(DOMID_SELF, port)
+        other.unbind(free)
+        result = run("notify", "--static", str(free), device=server.name())
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_one_that_somebody_holds_is_refused_and_says_what_to_do(device: str) -> None:
+    with EventChannel.open(device) as channel:
+        near = channel.bind_unbound_port(DOMID_SELF)
+        far = channel.bind_interdomain(DOMID_SELF, near)
+        virq = channel.bind_virq(Virq.ARGO)
+        for port in (near, far, virq):
+            result = run("notify", f"self:{port}", device=device)
+            assert (result.returncode, result.stdout) == (1, "")
+            error, *hints = result.stderr.splitlines()
+            assert error.endswith(f"remote_port={port}): Invalid argument")
+            assert "notify it from the program that holds the peer" in hints[-1]
+        result = run("notify", "--static", str(near), device=device)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert "Device or resource busy" in result.stderr
+
+
+def test_a_port_alone_is_no_address_and_says_what_to_do() -> None:
+    result = run("notify", "24")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "lacks the domain, DOM:PORT" in result.stderr
+    assert "do it in that program" in result.stderr
+
+
+def test_a_domain_that_is_not_there(device: str) -> None:
+    result = run("notify", "4000:1", device=device)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "No such process" in result.stderr
+
+
+@pytest.mark.backends("fake")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["self:1", "--static", "1"],
+        ["self:x"],
+        ["self:-1"],
+        ["32753:1"],
+        ["1:2:3"],
+        ["self:" + "9" * 5000],
+        ["self:1", "-n", "0"],
+        ["self:1", "-n", "x"],
+        ["self:1", "-i", "-1"],
+        ["self:1", "-i", "1e30"],
+        ["--static", "4294967296"],
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    result = run("notify", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: xenevtchn notify [OPTIONS] [DOM:PORT]\n")
+
+
+def test_a_static_port_of_a_real_device_wants_the_users_word() -> None:
+    # No device is opened before the word is there.
+    result = run("notify", "--static", "500", device="/dev/null")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "--yes-this-port-is-mine" in result.stderr

@@ -1,0 +1,86 @@
+"""xenevtchn virqs, and what it asks before it probes."""
+
+import re
+
+import pytest
+
+from pyxenevtchn import EventChannel, Virq
+
+from ..command import on_terminal, run
+from ..fake_server.process import ServerProcess
+
+# It is asked before anything is opened, so any name will do.
+NODE = "/dev/null"
+QUESTION = f"Bind and unbind each VIRQ on {NODE}? [y/N]: "
+
+IN_DOM0S_KERNEL = {"TIMER", "CONSOLE", "PCPU_STATE", "ARCH_0"}
+
+
+def cells(output: str) -> list[list[str]]:
+    """Split a table into its cells; a space is part of one, two are none."""
+    return [re.split(r" {2,}", line) for line in output.splitlines()]
+
+
+def states(output: str) -> dict[str, str]:
+    """Return the state of each VIRQ that a probe found."""
+    head, *rows = cells(output)
+    assert head == ["NUMBER", "STATE", "NAME", "SCOPE", "USUAL HOLDER", "MEANING"]
+    return {row[2]: row[1] for row in rows}
+
+
+@pytest.mark.backends("fake")
+def test_each_is_a_row() -> None:
+    head, *rows = cells(run("virqs").stdout)
+    assert head == ["NUMBER", "NAME", "SCOPE", "USUAL HOLDER", "MEANING"]
+    assert [row[:3] for row in rows] == [[str(int(virq)), virq.name, virq.scope] for virq in Virq]
+    assert rows[3][3:] == ["xenstored", "a domain shut down, crashed or died"]
+
+
+@pytest.mark.backends("server")
+def test_a_probe_tells_which_are_free_and_leaves_them_so(server: ServerProcess) -> None:
+    with EventChannel.open(server.name()) as channel:
+        channel.bind_virq(Virq.CON_RING)
+        found = states(run("virqs", "--probe", device=server.name()).stdout)
+    held = {name for name, state in found.items() if state == "held"}
+    assert held == {*IN_DOM0S_KERNEL, "CON_RING"}
+    assert {found[name] for name in found if name not in held} == {"free"}
+
+
+@pytest.mark.backends("real")
+def test_a_probe_of_a_real_device_asks_first(device: str) -> None:
+    with on_terminal("virqs", "--probe", device=device) as process:
+        process.until("? [y/N]: ")
+        process.type("y\n")
+        ended = process.end()
+    assert ended.status == 0
+    found = states(ended.output.partition("\n")[2].replace("\r", ""))
+    assert {name for name, state in found.items() if state == "held"} == IN_DOM0S_KERNEL
+
+
+@pytest.mark.backends("fake")
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "nothing", "end of input"])
+def test_no_is_no(answer: str) -> None:
+    with on_terminal("virqs", "--probe", device=NODE) as process:
+        process.until(QUESTION)
+        process.type(answer)
+        ended = process.end()
+    assert ended.status == 1
+    assert ended.output.split()[-1] == "Aborted!"
+
+
+@pytest.mark.backends("fake")
+def test_ctrl_c_at_the_question_is_status_130() -> None:
+    with on_terminal("virqs", "--probe", device=NODE) as process:
+        process.until(QUESTION)
+        # Python sees a Ctrl-C between its question and its read with the next key alone.
+        process.type("\x03\n")
+        ended = process.end()
+    assert ended.status == 130
+    assert "Aborted" not in ended.output
+
+
+@pytest.mark.backends("fake")
+def test_nobody_to_ask_is_no() -> None:
+    result = run("virqs", "--probe", device=NODE)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"{QUESTION}Aborted!\n"
