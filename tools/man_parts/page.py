@@ -1,21 +1,27 @@
-"""Writes the manual page, of the commands' own help: ``python -m pyxenevtchn.cli.man``."""
+"""The manual page, made of the commands' own help."""
 
+import datetime as dt
 import inspect
-import sys
+import os
+import textwrap
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
 import click
 
-from .commands import xenevtchn
+from pyxenevtchn.cli.commands import xenevtchn
 
 
 def page() -> str:
     """Return the manual page, for man(1)."""
     context = click.Context(xenevtchn, info_name="xenevtchn", **xenevtchn.context_settings)
+    # Packagers set it, to build the same thing every day.
+    seconds = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    date = dt.datetime.fromtimestamp(seconds, dt.UTC).date()
     summary = (xenevtchn.help or "").partition("\n")[0].rstrip(".")
     lines = [
-        f'.TH XENEVTCHN 1 "" "pyxenevtchn {version("pyxenevtchn")}" "User Commands"',
+        f'.TH XENEVTCHN 1 {date} "pyxenevtchn {version("pyxenevtchn")}" "User Commands"',
         ".SH NAME",
         f"xenevtchn \\- {_escape(summary[0].lower() + summary[1:])}",
         ".SH SYNOPSIS",
@@ -59,7 +65,7 @@ def _options(context: click.Context) -> Iterator[str]:
         if record is not None and isinstance(parameter, click.Option):
             yield ".TP"
             yield f".B {_escape(record[0])}"
-            yield _escape(record[1])
+            yield from _paragraph(record[1])
 
 
 def _text(text: str) -> Iterator[str]:
@@ -72,14 +78,15 @@ def _text(text: str) -> Iterator[str]:
             yield from map(_escape, paragraph.splitlines()[1:])
             yield ".fi"
         else:
-            yield _escape(" ".join(paragraph.split()))
+            yield from _paragraph(paragraph)
+
+
+def _paragraph(text: str) -> Iterator[str]:
+    # Room for what escaping adds.
+    yield from map(_escape, textwrap.wrap(text, 70, break_long_words=False, break_on_hyphens=False))
 
 
 def _escape(text: str) -> str:
     """Write text so that troff takes none of it for a request."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

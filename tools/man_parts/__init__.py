@@ -1,0 +1,1 @@
+"""What tools/man is made of."""
