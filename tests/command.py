@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 COMMAND = str(Path(sys.executable).with_name("xenevtchn"))
 
+# For shells, which find the command there.
+PATH = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
+
 # Far longer than anything here takes, on an emulated machine too: what lasts so long has failed.
 TIMEOUT = 60.0
 
@@ -51,7 +54,7 @@ class Running:
             more = self._more()
             assert more, f"no {text!r} came, but {self._read!r} and then the end"
         found, _, self._read = self._read.partition(wanted)
-        return (found + wanted).decode()
+        return (found + wanted).decode(errors="surrogateescape")
 
     def error_line(self) -> str:
         """Return the next line of its standard error, without its end."""
@@ -119,10 +122,9 @@ def shell(
     script: str, *, device: str = "fake:", more: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a script, in which xenevtchn is the command."""
-    path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-c", script],
-        env=environment(device, {"PATH": path, **(more or {})}),
+        env=environment(device, {"PATH": PATH, **(more or {})}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -155,22 +157,15 @@ def on_terminal(
     *arguments: Argument,
     device: str = "fake:",
     more: Mapping[str, str] | None = None,
-    output: int | None = None,
+    program: str = COMMAND,
 ) -> Iterator[Running]:
-    """Start the command on a terminal, with its standard output elsewhere where that is given."""
+    """Start the command, or another program, on a terminal of its own."""
     ours, theirs = os.openpty()
-
-    def enter() -> None:
-        os.login_tty(theirs)
-        if output is not None:
-            os.dup2(output, 1)
-
     try:
         with subprocess.Popen(
-            [COMMAND, *arguments],
-            env=environment(device, more),
-            preexec_fn=enter,  # noqa: PLW1509 - no other thread runs
-            pass_fds=[] if output is None else [output],
+            [program, *arguments],
+            env=environment(device, {"PATH": PATH, **(more or {})}),
+            preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - no other thread runs
         ) as process:
             os.close(theirs)
             with _killed(process):
