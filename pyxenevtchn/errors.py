@@ -1,5 +1,7 @@
 """The exceptions, and the hints that come with them.
 
+::
+
     OSError             with the driver's errno, in Python's own subclass for it:
      |                  PermissionError, FileExistsError, BlockingIOError, ...
      +- RingOverflow    EFBIG: the handle's ring was full and events were dropped
