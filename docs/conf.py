@@ -1,12 +1,5 @@
 """How Sphinx builds these pages: ``tools/docs`` runs it."""
 
-import os
-
-import pyxenevtchn
-
-# The pages say what a user without a setting of his own gets.
-os.environ.pop("XENEVTCHN_DEVICE", None)
-
 project = "pyxenevtchn"
 project_copyright = "the pyxenevtchn authors"
 extensions = [
@@ -16,6 +9,8 @@ extensions = [
     "sphinx_click",
 ]
 exclude_patterns = ["_build"]
+default_role = "code"  # the commands' help quotes with single backticks
+smartquotes = False  # options start with two dashes
 nitpicky = True
 # Python's own types are not described here, and no other site is asked for them.
 nitpick_ignore_regex = [("py:.*", r"(?!pyxenevtchn).*")]
@@ -29,9 +24,8 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "pyxenevtchn"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_show_sphinx = False
-
-assert pyxenevtchn  # the package is installed, or autodoc would find nothing

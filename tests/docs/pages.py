@@ -1,0 +1,22 @@
+"""The pages that people read, and the blocks of code in them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def fenced(language: str) -> re.Pattern[str]:
+    """Match the fenced blocks of a language; the group is what is in them."""
+    return re.compile(rf"(?<=^```{language}\n)(.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
+
+
+def blocks(language: str) -> Iterator[tuple[str, str]]:
+    """Go through the pages' blocks of a language: where each is, and its text."""
+    for page in PAGES:
+        text = page.read_text()
+        for match in fenced(language).finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            yield f"{page.relative_to(ROOT)}:{line}", match[0]

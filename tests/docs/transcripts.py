@@ -1,0 +1,104 @@
+"""The shell transcripts of the pages, run again.
+
+Each is a session of one shell, in a folder with nothing but .venv. Where a command starts with
+sudo, it needs a real Xen: it is one of the sessions on a dom0. A command that ends with & is let
+run once it has written its first line. ``tools/docs --transcripts`` writes them anew.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .pages import PAGES, fenced
+
+PROMPT = "$ "
+CONSOLE = fenced("console")
+_DONE = "\x1e\n"  # a line that no command writes
+_MARK = "printf '\\036\\n'\n"
+_LIMIT = "100"  # seconds, for a session that hangs
+
+# What a dom0's root need not type, and what a shell does at a person's exit.
+_START = 'sudo() { "$@"; }\n'
+_END = "kill $(jobs -p) 2>/dev/null; wait\n"
+
+# What varies from run to run and from machine to machine.
+_VARYING = (
+    (r"\d{4}-\d\d-\d\dT\S+ \d+ ", "TIME PORT "),  # an event
+    (r"\d{4}-\d\d-\d\dT\S+", "TIME"),
+    (r"\d+\.\d+\.\d+[-+.\w]*", "VERSION"),
+    (r"\d+\.\d+", "NUMBER"),
+    (r"\bport \d+", "port PORT"),
+    (r"^\w+ +bind_static: .*", "what the kernel knows"),
+)
+
+
+def needs_xen(transcript: str) -> bool:
+    """Tell whether this session is one on a dom0."""
+    return f"{PROMPT}sudo " in transcript
+
+
+def run(transcript: str) -> str:
+    """Run the commands of a transcript; return it with what they write now."""
+    environment = {name: value for name, value in os.environ.items() if name != "XENEVTCHN_DEVICE"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    lines: list[str] = []
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        subprocess.Popen(
+            ["timeout", _LIMIT, "bash"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment,
+            text=True,
+            bufsize=1,
+        ) as shell,
+    ):
+        Path(directory, ".venv").symlink_to(sys.prefix)
+        assert shell.stdin
+        assert shell.stdout
+        shell.stdin.write(_START)
+        for line in transcript.splitlines(keepends=True):
+            if not line.startswith(PROMPT):
+                continue
+            lines.append(line)
+            shell.stdin.write(line.removeprefix(PROMPT))
+            if line.endswith("&\n"):
+                lines.append(shell.stdout.readline())
+                continue
+            shell.stdin.write(_MARK)
+            while (output := shell.stdout.readline()) not in {_DONE, ""}:
+                lines.append(output)
+        shell.stdin.write(_END)
+        shell.stdin.close()
+        lines += shell.stdout
+    return "".join(lines)
+
+
+def comparable(transcript: str) -> list[str]:
+    """Return the lines of output, without what varies from run to run."""
+    lines = [line for line in transcript.splitlines() if not line.startswith(PROMPT)]
+    for pattern, name in _VARYING:
+        lines = [re.sub(pattern, name, line) for line in lines]
+    return [" ".join(line.split()) for line in lines]
+
+
+def main() -> None:
+    """Write the transcripts anew: those on the fake, or with --real those on a dom0."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--real", action="store_true", help="those on a dom0, where this is run")
+    real = parser.parse_args().real
+    for page in PAGES:
+        text = page.read_text()
+        new = CONSOLE.sub(lambda m: run(m[0]) if needs_xen(m[0]) == real else m[0], text)
+        if new != text:
+            page.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
