@@ -19,10 +19,14 @@ PROMPT = "$ "
 CONSOLE = fenced("console")
 _DONE = "\x1e\n"  # a line that no command writes
 _MARK = "printf '\\036\\n'\n"
-_LIMIT = "100"  # seconds, for a session that hangs
+_LIMIT = "60"  # seconds, for a session that hangs
 
-# What a dom0's root need not type, and what a shell does at a person's exit.
-_START = 'sudo() { "$@"; }\n'
+# Root needs no sudo; and Debian's xl insists on tools of the running Xen's version, though any do.
+_START = """\
+sudo() { "$@"; }
+xl() { "$(printf '%s\\n' /usr/lib/xen-*/bin/xl | tail -1)" "$@"; }
+"""
+# What a shell does when a person leaves.
 _END = "kill $(jobs -p) 2>/dev/null; wait\n"
 
 # What varies from run to run and from machine to machine.
