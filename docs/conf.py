@@ -1,5 +1,9 @@
 """How Sphinx builds these pages: ``tools/docs`` runs it."""
 
+import re
+
+from sphinx.application import Sphinx
+
 project = "pyxenevtchn"
 project_copyright = "the pyxenevtchn authors"
 extensions = [
@@ -8,24 +12,45 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_click",
 ]
-exclude_patterns = ["_build"]
 default_role = "code"  # the commands' help quotes with single backticks
-smartquotes = False  # options start with two dashes
+smartquotes_action = "D"
 nitpicky = True
 # Python's own types are not described here, and no other site is asked for them.
 nitpick_ignore_regex = [("py:.*", r"(?!pyxenevtchn).*")]
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 python_use_unqualified_type_names = True
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
-pygments_dark_style = "github-dark"
 html_title = "pyxenevtchn"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_show_sphinx = False
+pygments_dark_style = "github-dark"
+
+
+def set_help(_app: Sphinx, _context: object, lines: list[str]) -> None:
+    """Set as code what is code in a command's help: its options, and what click does not wrap."""
+    pieces = re.split(r"((?:^\|.*\n?)+)", "\n".join(lines), flags=re.MULTILINE)
+    pieces[1::2] = [
+        "::\n\n" + re.sub(r"^\| ?", "    ", piece, flags=re.MULTILINE) for piece in pieces[1::2]
+    ]
+    pieces[::2] = [
+        re.sub(r"(`[^`]*`|\.\. option::.*)|(--[a-z][\w-]*)", _set_option, piece)
+        for piece in pieces[::2]
+    ]
+    lines[:] = "".join(pieces).split("\n")
+
+
+def _set_option(match: re.Match[str]) -> str:
+    return match[1] or f"``{match[2]}``"
+
+
+def setup(app: Sphinx) -> None:
+    """Have Sphinx call what is above."""
+    for part in ("description", "options", "epilog"):
+        app.connect(f"sphinx-click-process-{part}", set_help)
