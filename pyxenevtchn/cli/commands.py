@@ -40,7 +40,19 @@ fish: _XENEVTCHN_COMPLETE=fish_source xenevtchn | source
 """
 
 
-class Commands(click.Group):
+class Group(click.Group):
+    """A group of commands; without one of them it is wrong usage, and shows its help."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the arguments."""
+        # click does it too, but until 8.2 on standard output and as a success.
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+
+class Commands(Group):
     """The commands; their errors come out as one line and a hint, never as a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature

@@ -14,6 +14,7 @@ from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
+from .commands import Group
 from .options import DOMAIN, VIRQ, F
 
 
@@ -45,7 +46,7 @@ def socket_path(ctx: click.Context, path: str | None) -> str:
     return found
 
 
-@click.group()
+@click.group(cls=Group)
 def fake() -> None:
     """Play Xen for several processes: a hypervisor behind a socket.
 
