@@ -92,6 +92,14 @@ def comparable(transcript: str) -> list[str]:
     return [" ".join(line.split()) for line in lines]
 
 
+def renew(transcript: str, *, real: bool) -> str:
+    """Return the transcript of what its commands write now, if that is not the same."""
+    if needs_xen(transcript) != real:
+        return transcript
+    now = run(transcript)
+    return transcript if comparable(now) == comparable(transcript) else now
+
+
 def main() -> None:
     """Write the transcripts anew: those on the fake, or with --real those on a dom0."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -99,7 +107,7 @@ def main() -> None:
     real = parser.parse_args().real
     for page in PAGES:
         text = page.read_text()
-        new = CONSOLE.sub(lambda m: run(m[0]) if needs_xen(m[0]) == real else m[0], text)
+        new = CONSOLE.sub(lambda match: renew(match[0], real=real), text)
         if new != text:
             page.write_text(new)
 
