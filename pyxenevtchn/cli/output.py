@@ -41,14 +41,11 @@ def confirm(question: str) -> None:
 
     Raises:
         click.Abort: it is not, or nobody is there to answer.
-        KeyboardInterrupt: Ctrl-C.
     """
-    try:
-        click.confirm(question, abort=True, err=True)
-    except click.Abort as abort:
-        if isinstance(abort.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
+    # Not by click, whose older versions write a part of the question to standard output.
+    click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise click.Abort
 
 
 def printable(text: str) -> str:
