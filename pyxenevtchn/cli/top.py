@@ -5,17 +5,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
+from ..fake import names
+from ..fake.remote import RemoteHypervisor
 from . import formats
 from .interrupts import Counter, Usage, compare, parse
-from .output import bold, printable, say
+from .options import device_option, is_fake
+from .output import bold, printable, say, warn
 
-INTERRUPTS = Path("/proc/interrupts")
-INTERVAL = 1.0
+_INTERRUPTS = Path("/proc/interrupts")
+_INTERVAL = 1.0
 
 _CLEAR = "\x1b[H\x1b[J"
 
@@ -23,13 +26,16 @@ _CLEAR = "\x1b[H\x1b[J"
 @click.command()
 @click.option("--once", is_flag=True, help="Show the first second alone.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object on each line instead.")
-def top(*, once: bool, as_json: bool) -> None:
+@device_option
+def top(*, once: bool, as_json: bool, device: str) -> None:
     """Show who gets how many events, the busiest first.
 
     The kernel's own counters are read each second, in /proc/interrupts: so it shows every program
-    of this domain that holds event channels, and costs none of them anything. The device plays no
-    part. An owner is the name of the program that opened the handle; several of one name are one
-    owner. The total is that of its present ports, since they were bound.
+    of this domain that holds event channels, and costs none of them anything. Of fake:unix:PATH it
+    shows the programs that have it open; with ?domid=N, those in that domain.
+
+    An owner is the name of the program that opened the handle; several of one name are one owner.
+    The total is that of its present ports, since they were bound.
 
     On a terminal it is refreshed in place, until Ctrl-C; elsewhere there is a table each second.
 
@@ -41,17 +47,13 @@ def top(*, once: bool, as_json: bool) -> None:
 
     It is one line.
     """  # noqa: D301 - click's mark of what is not to be wrapped
-    show(INTERRUPTS, once=once, as_json=as_json)
-
-
-def show(path: Path, *, once: bool, as_json: bool) -> None:
-    """Compare the counters in the file each second and write what came."""
+    read = _reader(device)
     now = formats.clock(formats.LOCALTIME)
     in_place = sys.stdout.isatty() and not (once or as_json or os.environ.get("TERM") == "dumb")
-    before, since = _read(path), time.monotonic()
+    before, since = read(), time.monotonic()
     while True:
-        time.sleep(max(0.0, since + INTERVAL - time.monotonic()))
-        after, moment = _read(path), time.monotonic()
+        time.sleep(max(0.0, since + _INTERVAL - time.monotonic()))
+        after, moment = read(), time.monotonic()
         usages, seconds = compare(before, after), moment - since
         if as_json:
             say(_object(now(), seconds, usages))
@@ -70,8 +72,26 @@ def show(path: Path, *, once: bool, as_json: bool) -> None:
         before, since = after, moment
 
 
-def _read(path: Path) -> list[Counter]:
-    return parse(path.read_text(errors="surrogateescape"))
+def _reader(device: str) -> Callable[[], list[Counter]]:
+    """Return what reads the counters of all who have the device open."""
+    if not is_fake(device):
+        if not _read_interrupts():
+            warn(
+                f"{_INTERRUPTS} has no event channel (evtchn:NAME): no program of this domain holds"
+                " one, or this is no Xen; `xenevtchn doctor` tells"
+            )
+        return _read_interrupts
+    path, domid = names.parse(device)
+    if path is None:
+        raise click.ClickException(
+            "a fake in this process has no other owners: name a server's, fake:unix:PATH"
+        )
+    hypervisor = RemoteHypervisor(path)
+    return lambda: [Counter(*row) for row in hypervisor.interrupts(domid)]
+
+
+def _read_interrupts() -> list[Counter]:
+    return parse(_INTERRUPTS.read_text(errors="surrogateescape"))
 
 
 def _table(now: formats.Time, seconds: float, usages: Sequence[Usage]) -> list[str]:
@@ -80,7 +100,7 @@ def _table(now: formats.Time, seconds: float, usages: Sequence[Usage]) -> list[s
     names = [printable(usage.owner) for usage in usages]
     width = max(map(len, ["OWNER", *names]))
     return [
-        f"{now}  {len(usages)} owners, {ports} ports, {rate:.1f} events/s",
+        f"{now}  owners: {len(usages)}  ports: {ports}  events/s: {rate:.1f}",
         f"{'OWNER':{width}}  {'PORTS':>6}  {'EVENTS/S':>10}  {'TOTAL':>12}",
         *(
             f"{name:{width}}  {usage.ports:6}  {usage.events / seconds:10.1f}  {usage.total:12}"

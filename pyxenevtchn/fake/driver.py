@@ -130,6 +130,11 @@ class OpenFile:
             self._overflow = True
             self.on_poll(select.POLLERR)
 
+    def interrupts(self) -> dict[int, int]:
+        """Tell how many events each port has had since it was bound, as /proc/interrupts does."""
+        bound = self._kernel.domain.ports
+        return {port: bound[port].interrupts if port in bound else 0 for port in self.ports}
+
     def release(self) -> None:
         """Close: unbind every port."""
         for port in list(self.ports):

@@ -41,9 +41,20 @@ class Evtchn:
         virq: the VIRQ; else None.
         pending: an event has come that the kernel has not taken yet.
         masked: events stay pending, without an upcall.
+        interrupts: how many of its events went to an open file of the driver.
     """
 
-    __slots__ = ("domain", "masked", "peer", "pending", "port", "remote_domid", "state", "virq")
+    __slots__ = (
+        "domain",
+        "interrupts",
+        "masked",
+        "peer",
+        "pending",
+        "port",
+        "remote_domid",
+        "state",
+        "virq",
+    )
 
     def __init__(
         self,
@@ -61,6 +72,7 @@ class Evtchn:
         self.peer: Evtchn | None = None
         self.virq: int | None = virq
         self.pending: bool = False
+        self.interrupts: int = 0
         # Linux masks every port at boot, and again whenever it closes one.
         self.masked: bool = True
 

@@ -119,6 +119,7 @@ class Kernel:
         if file is not None:
             # A "late EOI": masked until the file's write (driver).
             evtchn.masked = True
+            evtchn.interrupts += 1
             file.interrupt(evtchn.port)
 
 

@@ -34,6 +34,8 @@ And there is the hypervisor (see machine.Hypervisor and machine.Domain), on any 
 
     raise_virq VIRQ [DOMID]            ok
     ports DOMID                        ok JSON: an array of objects with the fields of machine.Port
+    interrupts DOMID                   ok JSON: an array of arrays: a port that a client holds, the
+                                       name of its program, and how many events it has had
     create_domain [DOMID]              ok DOMID
     destroy_domain DOMID               ok
     fail_next DOMID OPERATION ERRNO    ok

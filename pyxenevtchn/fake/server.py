@@ -16,6 +16,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from .device import FakeDevice
@@ -51,7 +52,13 @@ def serve(path: str, on_ready: Callable[[], None]) -> None:
 class OpenedFile:
     """A file that a client has opened.
 
+    Args:
+        domain: where.
+        pid: the client's process.
+
     Attributes:
+        domid: the domain's number.
+        owner: the name of the client's program.
         key: what the client calls it.
         space: what it calls the domain.
         device: the descriptor that the client gets.
@@ -59,7 +66,9 @@ class OpenedFile:
         sessions: the connections on which it is used.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, pid: int) -> None:
+        self.domid: int = domain.domid
+        self.owner: str = _program(pid)
         self.key: str = secrets.token_hex(8)
         self.device: FakeDevice
         self.model: OpenFile
@@ -122,8 +131,8 @@ class Server:
         del self._sessions[fd]
         self._epoll.unregister(fd)
 
-    def open_file(self, domid: int) -> OpenedFile:
-        """Open a file in a domain, which is created if there is none.
+    def open_file(self, domid: int, connection: socket.socket) -> OpenedFile:
+        """Open a file in a domain, which is created if there is none, for who is connected.
 
         Raises:
             OSError: EMFILE.
@@ -133,7 +142,8 @@ class Server:
             domain = self.hypervisor.domain(domid)
         except LookupError:
             domain = self.hypervisor.create_domain(domid)
-        file = OpenedFile(domain)
+        pid, _uid = _peer(connection)
+        file = OpenedFile(domain, pid)
         self.files[file.key] = file
         self._guardian.hold(file.key, file.device.fileno())
         return file
@@ -158,7 +168,8 @@ class Server:
                 _turn_away(self._listener.accept()[0], errno.EMFILE, "the server has none left")
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             return
-        if not may_connect(_peer_uid(connection)):
+        _pid, uid = _peer(connection)
+        if not may_connect(uid):
             _turn_away(connection, errno.EACCES, "the server is another user's")
             return
         fd = connection.fileno()
@@ -171,11 +182,20 @@ def may_connect(uid: int) -> bool:
     return uid in {0, os.geteuid()}
 
 
-def _peer_uid(connection: socket.socket) -> int:
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Tell the process and the user at the other end."""
     credentials = struct.Struct("3i")
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
-    _pid, uid, _gid = credentials.unpack(packed)
-    return int(uid)
+    pid, uid, _gid = credentials.unpack(packed)
+    return pid, uid
+
+
+def _program(pid: int) -> str:
+    try:
+        text = Path("/proc", str(pid), "comm").read_text(errors="surrogateescape")
+    except OSError:
+        return "?"  # it has ended already
+    return text.removesuffix("\n")
 
 
 def _turn_away(connection: socket.socket, number: int, text: str) -> None:

@@ -107,7 +107,7 @@ class Session:
     def _open(self, domid: int) -> None:
         if self._opened or self._file:
             raise _MalformedError
-        self._opened = file = self._server.open_file(domid)
+        self._opened = file = self._server.open_file(domid, self._connection)
         answer = f"ok {file.key} {file.space}\n".encode()
         socket.send_fds(self._connection, [answer], [file.device.fileno()])
 
@@ -148,6 +148,16 @@ class Session:
     def _ports(self, domid: int) -> str:
         ports = self._server.hypervisor.ports(domid)
         return f"ok {json.dumps([dataclasses.asdict(port) for port in ports])}"
+
+    def _interrupts(self, domid: int) -> str:
+        self._server.hypervisor.domain(domid)
+        rows = [
+            (port, file.owner, events)
+            for file in self._server.files.values()
+            if file.domid == domid
+            for port, events in file.model.interrupts().items()
+        ]
+        return f"ok {json.dumps(rows)}"
 
     def _create_domain(self, domid: int | None = None) -> str:
         return f"ok {self._server.hypervisor.create_domain(domid).domid}"
@@ -216,6 +226,7 @@ _WORDS: dict[str, _Word] = {
     "write": (Session._write, (_ports_of,), 1),  # noqa: SLF001
     "raise_virq": (Session._raise_virq, (_number, _number), 1),  # noqa: SLF001
     "ports": (Session._ports, (_number,), 1),  # noqa: SLF001
+    "interrupts": (Session._interrupts, (_number,), 1),  # noqa: SLF001
     "create_domain": (Session._create_domain, (_number,), 0),  # noqa: SLF001
     "destroy_domain": (Session._destroy_domain, (_number,), 1),  # noqa: SLF001
     "fail_next": (Session._fail_next, (_number, str, _number), 3),  # noqa: SLF001

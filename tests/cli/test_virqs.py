@@ -48,7 +48,7 @@ def test_a_probe_tells_which_are_free_and_leaves_them_so(server: ServerProcess) 
 
 @pytest.mark.backends("real")
 def test_a_probe_of_a_real_device_asks_first(device: str) -> None:
-    with on_terminal("virqs", "--probe", device=device) as process:
+    with on_terminal("virqs", "--probe", device=device, more={"NO_COLOR": "1"}) as process:
         process.until("? [y/N]: ")
         process.type("y\n")
         ended = process.end()

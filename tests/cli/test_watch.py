@@ -5,7 +5,8 @@ import errno
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -13,6 +14,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
 from ..command import Running, run, running
 from ..fake_server.process import ServerProcess
+from ..toolstack import press_debug_key
 
 pytestmark = pytest.mark.backends("server")
 
@@ -269,6 +271,17 @@ def test_a_domain_that_is_destroyed_ends_its_watch(own_server: ServerProcess) ->
         ended = watch.end()
     assert (ended.status, ended.output) == (1, "")
     assert ended.errors.endswith("No such device\nHint: domain 4 was destroyed\n")
+
+
+@pytest.mark.backends("real")
+def test_the_console_ring_is_seen(device: str, unavailable: Callable[[str], NoReturn]) -> None:
+    options = ["--virq", "CON_RING", "--banner", "--format", "{source}"]
+    with running("watch", *options, device=device) as watch:
+        assert watch.line().endswith(" is virq:CON_RING")
+        for _ in range(2):
+            press_debug_key(unavailable)
+            assert watch.line() == "virq:CON_RING"
+        assert watch.interrupt().status == 130
 
 
 @pytest.mark.parametrize(
