@@ -124,7 +124,7 @@ def test_the_count_ends_it_in_the_midst_of_a_burst(device: str, peer: EventChann
     assert len(ended.output.splitlines()) == 2
 
 
-@pytest.mark.backends("fake", "server", "real")
+@pytest.mark.backends("fake", "server")
 def test_time_out_before_the_count_is_status_3(device: str) -> None:
     result = run("watch", "--unbound", "self", "-n", "1", "-t", "0.01", device=device)
     assert (result.returncode, result.stdout, result.stderr) == (3, "", "")
