@@ -64,11 +64,11 @@ def fake() -> None:
 )
 @click.pass_context
 def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
-    """Serve a new hypervisor, with a dom0, until Ctrl-C or SIGTERM.
+    """Serve a new hypervisor with a dom0.
 
-    One line on standard output says when clients can come. Only the user who serves and root can.
-    A client's ports are closed when its process ends; when the server ends, its clients' handles
-    fail with ECONNRESET.
+    It goes on until Ctrl-C or SIGTERM. One line on standard output says when clients can come. Only
+    the user who serves and root can. A client's ports are closed when its process ends; when the
+    server ends, its clients' handles fail with ECONNRESET.
     """
     path = socket_path(ctx, path)
     if ready_fd is not None:
@@ -101,7 +101,10 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
 @socket_option
 @click.pass_context
 def raise_virq(ctx: click.Context, virq: int, domid: int, path: str | None) -> None:
-    """Raise VIRQ, a name or a number, as Xen does; where nobody has bound it nothing happens."""
+    """Raise a VIRQ, as Xen does.
+
+    VIRQ is a name or a number. Where nobody has bound it nothing happens.
+    """
     RemoteHypervisor(socket_path(ctx, path)).raise_virq(virq, domid)
 
 
@@ -110,7 +113,10 @@ def raise_virq(ctx: click.Context, virq: int, domid: int, path: str | None) -> N
 @socket_option
 @click.pass_context
 def ports(ctx: click.Context, domid: int, path: str | None) -> None:
-    """List the ports of domain DOMID [default: 0], as lsevtchn does."""
+    """List a domain's ports, as lsevtchn does.
+
+    The domain is DOMID, or dom0.
+    """
     for port in RemoteHypervisor(socket_path(ctx, path)).ports(domid):
         click.echo(_describe(port))
 
@@ -120,7 +126,10 @@ def ports(ctx: click.Context, domid: int, path: str | None) -> None:
 @socket_option
 @click.pass_context
 def create_domain(ctx: click.Context, domid: int | None, path: str | None) -> None:
-    """Create a domain and print its domid: DOMID, or the next one that none has had."""
+    """Create a domain and print its domid.
+
+    It is DOMID, or the next one that none has had.
+    """
     click.echo(RemoteHypervisor(socket_path(ctx, path)).create_domain(domid))
 
 
@@ -129,7 +138,10 @@ def create_domain(ctx: click.Context, domid: int | None, path: str | None) -> No
 @socket_option
 @click.pass_context
 def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:
-    """Destroy domain DOMID, with all its ports; its processes' handles fail with ENODEV."""
+    """Destroy a domain, with all its ports.
+
+    The handles of its processes fail with ENODEV.
+    """
     RemoteHypervisor(socket_path(ctx, path)).destroy_domain(domid)
 
 

@@ -162,7 +162,10 @@ def is_fake(device: str) -> bool:
 def device_option(command: F) -> F:
     """Give a command ``--device``; it gets the name of the device to open, wherever it was said."""
     return click.option(
-        "--device", metavar="DEVICE", callback=_resolve, help="As before the command."
+        "--device",
+        metavar="DEVICE",
+        callback=_resolve,
+        help="The device to use, as before the command.",
     )(command)
 
 

@@ -13,9 +13,9 @@ from .output import say
 def pong(domid: int, device: str) -> None:
     """Allocate a port for domain DOM and answer what comes on it.
 
-    Until Ctrl-C, every event is answered with one. The first line says the port. There, `xenevtchn
-    ping DOM:PORT` with this domain's domid connects to it; when one ping has ended, the next can
-    come.
+    Until Ctrl-C, every event is answered with one. The first line says the port. In DOM,
+    `xenevtchn ping DOM:PORT` connects to it, with the domid of this domain and that port; when one
+    ping has ended, the next can come.
     """
     answered = 0
     with EventChannel.open(device) as channel:

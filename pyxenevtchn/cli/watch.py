@@ -23,7 +23,9 @@ from .sources import Sources
 
 
 @click.command()
-@click.option("--virq", "virqs", type=VIRQ, multiple=True, metavar="NAME", help="A VIRQ.")
+@click.option(
+    "--virq", "virqs", type=VIRQ, multiple=True, metavar="NAME", help="A VIRQ, by name or number."
+)
 @click.option(
     "--interdomain",
     "addresses",
@@ -54,7 +56,12 @@ from .sources import Sources
 @click.option("--format", "template", metavar="FORMAT", help="Write events in this format.")
 @click.option("--localtime", "clock", flag_value=formats.LOCALTIME, help="Local time, the default.")
 @click.option("--utc", "clock", flag_value=formats.UTC, help="UTC.")
-@click.option("--monotonic", "clock", flag_value=formats.MONOTONIC, help="Seconds since the boot.")
+@click.option(
+    "--monotonic",
+    "clock",
+    flag_value=formats.MONOTONIC,
+    help="Seconds of the monotonic clock, since the boot.",
+)
 @click.option("--rate", is_flag=True, help="Write a summary of each second instead of the events.")
 @click.option(
     "--exec", "command", metavar="COMMAND", help="Run a shell command for each event, and wait."
