@@ -1,6 +1,7 @@
 import ast
 import enum
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import pyxenevtchn
 from pyxenevtchn import Device, fake, pytest_plugin
 
-TYPED = Path(__file__).parent / "typing/api.py"
+ROOT = Path(__file__).parent.parent
+TYPED = ROOT / "tests/typing/api.py"
 
 in_every_public_module = pytest.mark.parametrize(
     "module", [pyxenevtchn, fake, pytest_plugin], ids=lambda module: module.__name__
@@ -65,6 +67,12 @@ def test_type_checkers_see_every_public_name_used(module: ModuleType) -> None:
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     used |= {node.id for node in nodes if isinstance(node, ast.Name)}
     assert public_members(module).keys() <= used
+
+
+def test_the_layers_for_contributors_name_every_module() -> None:
+    layers = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = {path.name for path in (ROOT / "pyxenevtchn").rglob("*.py")} - {"__init__.py"}
+    assert modules <= set(re.findall(r"(\w+\.py)`", layers))
 
 
 def test_importing_loads_only_what_everybody_needs() -> None:
