@@ -28,11 +28,17 @@ static int restrict_domid(int fd, uint16_t domid);
 static int bind_static(int fd, uint32_t port);
 
 static long notify_many(int fd, const uint32_t *ports, long count);
+static long take(int fd, int wake, int64_t timeout, uint32_t *ports, long room);
 """
 
 SOURCE = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
 
 struct virq_argument { uint32_t virq; };
 struct interdomain_argument { uint32_t remote_domain, remote_port; };
@@ -118,8 +124,14 @@ static int bind_static(int fd, uint32_t port)
 }
 """
 
-# No request of the driver's: NOTIFY for each port until one fails; returns how many were sent, with
-# errno set where those are not all.
+# No requests of the driver's, but several system calls in one call from Python.
+#
+# notify_many: NOTIFY for each port until one fails; returns how many were sent, with errno set
+# where those are not all.
+#
+# take: read what is pending on a descriptor that does not block; where nothing is, wait until it is
+# or ``wake`` can be read, at most ``timeout`` nanoseconds (negative: for ever). Returns how many
+# ports were read, -1 with errno set, or 0: the time is over, or it is worth a look why not.
 BATCH = """
 static long notify_many(int fd, const uint32_t *ports, long count)
 {
@@ -127,6 +139,27 @@ static long notify_many(int fd, const uint32_t *ports, long count)
     while (sent < count && notify(fd, ports[sent]) == 0)
         sent++;
     return sent;
+}
+
+static long read_ports(int fd, uint32_t *ports, long room)
+{
+    ssize_t size = read(fd, ports, room * sizeof(*ports));
+    if (size >= 0)
+        return size / sizeof(*ports);
+    return errno == EAGAIN ? 0 : -1;
+}
+
+static long take(int fd, int wake, int64_t timeout, uint32_t *ports, long room)
+{
+    /* Read first: in a burst something is always there, and poll would be one system call more. */
+    long count = read_ports(fd, ports, room);
+    if (count != 0 || timeout == 0)
+        return count;
+    struct pollfd either[] = { { fd, POLLIN, 0 }, { wake, POLLIN, 0 } };
+    struct timespec most = { timeout / 1000000000, timeout % 1000000000 };
+    if (ppoll(either, 2, timeout < 0 ? NULL : &most, NULL) < 0)
+        return errno == EINTR ? 0 : -1;
+    return either[0].revents ? read_ports(fd, ports, room) : 0;
 }
 """
 

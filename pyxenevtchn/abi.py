@@ -21,6 +21,9 @@ DOMID_IDLE = 0x7FFF
 DOMID_MAX = 0xFFFF
 UINT32_MAX = 0xFFFF_FFFF
 PORT_BYTES = 4
+_BYTE_ORDER = sys.byteorder
+
+Packed = bytes | memoryview
 
 # No number here has more; Python refuses to read one that has thousands.
 _DIGITS = len(str(UINT32_MAX))
@@ -42,6 +45,9 @@ class Request(enum.StrEnum):
     def parameters(self) -> tuple[str, ...]:
         """The names of the fields of the request's struct, in order."""
         return _PARAMETERS[self]
+
+    # Enum's own is Python, and every request looks for its function by it.
+    __hash__ = str.__hash__
 
 
 _PARAMETERS = {
@@ -209,27 +215,35 @@ def _check(name: str, value: SupportsIndex, most: int) -> int:
     return number
 
 
-def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> memoryview:
+def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> Packed:
     """Pack one port or many as the driver reads them: native 32-bit words.
 
     A contiguous buffer of such words (an array("I"), say) is not copied.
+
+    Returns:
+        A buffer; its items are bytes.
 
     Raises:
         TypeError: something in it is not an integer; or bytes, whose elements are no ports.
         ValueError: a port is negative or over 32 bits.
     """
-    if isinstance(ports, int):
-        return memoryview(check_uint32("port", ports).to_bytes(PORT_BYTES, sys.byteorder))
-    view = _buffer(ports)
-    if view is not None and view.format == "I" and view.ndim == 1 and view.contiguous:
-        return view.cast("B")
-    if isinstance(ports, str) or (view is not None and view.itemsize == 1):
-        raise TypeError("ports must be integers, and not bytes or text")
-    many = list(ports) if isinstance(ports, Iterable) else [ports]
+    # One port, or a list of one, is what is unmasked most; a list is not asked for a buffer, which
+    # costs as much as to pack a hundred.
+    only = ports[0] if type(ports) is list and len(ports) == 1 else ports
+    if type(only) is int and 0 <= only <= UINT32_MAX:
+        return only.to_bytes(PORT_BYTES, _BYTE_ORDER)
+    many = ports
+    if not isinstance(ports, list):
+        view = _buffer(ports)
+        if view is not None and view.format == "I" and view.ndim == 1 and view.contiguous:
+            return view.cast("B")
+        if isinstance(ports, str) or (view is not None and view.itemsize == 1):
+            raise TypeError("ports must be integers, and not bytes or text")
+        many = list(ports) if isinstance(ports, Iterable) else [ports]
     try:
         packed = array("I", cast("list[int]", many))
     except OverflowError:
-        for port in many:
+        for port in cast("list[int]", many):
             check_uint32("port", port)
         raise
     return memoryview(packed).cast("B")
@@ -242,6 +256,6 @@ def _buffer(ports: object) -> memoryview | None:
         return None
 
 
-def unpack_ports(data: bytes) -> list[int]:
+def unpack_ports(data: Packed) -> list[int]:
     """Unpack what the driver's read gave: native 32-bit words, oldest event first."""
     return memoryview(data).cast("I").tolist()

@@ -31,6 +31,7 @@ class Bindings:
     Attributes:
         lock: held over a request and its record here, so that a port which is freed and given
             again between the two is not recorded wrongly. Reentrant, for signal handlers.
+        virqs: the ports that are bound to a VIRQ, and its number.
     """
 
     def __init__(self, port_space: Hashable) -> None:
@@ -38,7 +39,7 @@ class Bindings:
         self._port_space = port_space
         self._bound: dict[int, Binding] = {}
         self._unbound: set[int] = set()
-        self._virqs: dict[int, int] = {}
+        self.virqs: dict[int, int] = {}
         _open_handles.add(self)
 
     @property
@@ -52,9 +53,9 @@ class Bindings:
         Raises:
             ValueError: one is: it has no other end, and the kernel would say nothing.
         """
-        if self._virqs and not self._virqs.keys().isdisjoint(ports):
-            port = next(port for port in ports if port in self._virqs)
-            name = virq_name(self._virqs[port])
+        if self.virqs and not self.virqs.keys().isdisjoint(ports):
+            port = next(port for port in ports if port in self.virqs)
+            name = virq_name(self.virqs[port])
             raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
 
     def add(self, port: int, binding: Binding) -> None:
@@ -62,12 +63,12 @@ class Bindings:
         self._unbound.discard(port)
         self._bound[port] = binding
         if binding.virq is not None:
-            self._virqs[port] = binding.virq
+            self.virqs[port] = binding.virq
 
     def remove(self, port: int) -> None:
         """Record that the driver has unbound the port; the lock is held since before it did."""
         self._bound.pop(port, None)
-        self._virqs.pop(port, None)
+        self.virqs.pop(port, None)
         self._unbound.add(port)
 
     def is_stale(self, port: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, SupportsIndex
 
-from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports
+from .abi import PORT_BYTES, UINT32_MAX, Request, check_domid, check_uint32, pack_ports
 from .bindings import Binding, Bindings
 from .device import Device, adopt_device, open_device
 from .errors import ChannelClosed, RingOverflow, partial_notify
@@ -254,10 +254,20 @@ class EventChannel:
             OSError: ENOTCONN for a port that this handle has not (driver).
             ValueError: the port is a VIRQ's: it has no other end, and the kernel would say nothing.
         """
-        port = check_uint32("port", port)
-        self._bindings.refuse_virqs((port,))
-        with self._handle as device:
-            device.ioctl(Request.NOTIFY, port)
+        if type(port) is not int or not 0 <= port <= UINT32_MAX:
+            port = check_uint32("port", port)
+        if port in self._bindings.virqs:
+            self._bindings.refuse_virqs((port,))
+        handle = self._handle
+        try:  # as handle.Handle says
+            handle.users.append(None)
+            if not handle.usable:
+                handle.refuse()
+            handle.device.notify(port)
+        finally:
+            handle.users.pop()
+            if not handle.usable:
+                handle.leave()
 
     def notify_many(self, ports: Iterable[SupportsIndex]) -> int:
         """Send an event to the other end of each port, in order, in one call into C.
@@ -278,11 +288,12 @@ class EventChannel:
             ValueError: a port is a VIRQ's, or no port; then none is notified.
         """
         data = pack_ports(ports)
-        self._bindings.refuse_virqs(data.cast("I"))
+        numbers = memoryview(data).cast("I")
+        self._bindings.refuse_virqs(numbers)
         with self._handle as device:
             sent, number = device.notify_many(data)
             if number:
-                raise partial_notify(data.cast("I")[sent], sent, number, device.name)
+                raise partial_notify(numbers[sent], sent, number, device.name)
         return sent
 
     def reset(self) -> None:
@@ -359,10 +370,18 @@ class EventChannel:
             How many ports were handed to the driver.
         """
         data = pack_ports(ports)
-        done = 0
-        with self._handle as device:
+        handle = self._handle
+        try:  # as handle.Handle says
+            handle.users.append(None)
+            if not handle.usable:
+                handle.refuse()
+            done = handle.device.write(data) if data else 0
             while done < len(data):
-                done += device.write(data[done:])
+                done += handle.device.write(data[done:])
+        finally:
+            handle.users.pop()
+            if not handle.usable:
+                handle.leave()
         return done // PORT_BYTES
 
     def poll(self, timeout: float | None = None) -> int:

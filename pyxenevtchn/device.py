@@ -5,14 +5,18 @@ driver and on the fake.
 """
 
 import os
+import select
 import sys
 from collections.abc import Hashable
 from typing import Protocol, cast
 
-from .abi import Request
+from .abi import PORT_BYTES, Packed, Request
 
 DEFAULT_DEVICE = "/dev/xen/evtchn"
 DEVICE_VARIABLE = "XENEVTCHN_DEVICE"
+
+# The driver's read and write take a page at most.
+PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
 
 
 class Device(Protocol):
@@ -47,7 +51,10 @@ class Device(Protocol):
             OSError: with the driver's errno, from ``errors.operation_error``.
         """
 
-    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+    def notify(self, port: int) -> None:
+        """Make NOTIFY of the port, as ``ioctl`` does: it is what is called most."""
+
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
         """Make NOTIFY of each port in turn, of 32-bit words, until one fails.
 
         Returns:
@@ -55,7 +62,12 @@ class Device(Protocol):
         """
 
     def readinto(self, buffer: memoryview) -> int:
-        """Take pending ports off the ring as ``read`` does; return the bytes written."""
+        """Take pending ports off the ring, never waiting; return the bytes written.
+
+        Raises:
+            BlockingIOError: the ring is empty.
+            RingOverflow: events were dropped since the last RESET.
+        """
 
     def read(self, size: int) -> bytes:
         """Take at most ``size`` bytes of pending ports off the ring, as the driver's read does.
@@ -65,11 +77,59 @@ class Device(Protocol):
             RingOverflow: events were dropped since the last RESET.
         """
 
-    def write(self, data: memoryview) -> int:
+    def take(self, most: int, wake: int, timeout: float | None) -> list[int]:
+        """Wait until ports are pending and take them: poll and read in one.
+
+        It never waits where ``wake`` cannot end it, whether the device blocks or not.
+
+        Args:
+            most: how many ports to take.
+            wake: a descriptor that ends the wait once it can be read.
+            timeout: seconds; None waits for ever, 0 not at all.
+
+        Returns:
+            The ports, oldest first; [] where there are none, and perhaps before the time is over.
+
+        Raises:
+            RingOverflow: events were dropped since the last RESET.
+        """
+
+    def write(self, data: Packed) -> int:
         """Unmask the ports in ``data``; return how many bytes the driver took (a page at most)."""
 
     def close(self) -> None:
         """Release the descriptor and, if it was the last one of its file, every port."""
+
+
+# The longest wait that poll(2) takes, in milliseconds; longer ones are made of several.
+_POLL_MOST = 2**31 - 1
+
+
+def poll_device(device: Device, wake: int, timeout: float | None) -> int:
+    """Wait until the device or ``wake`` can be read.
+
+    Args:
+        device: the device.
+        wake: another descriptor; -1 is none.
+        timeout: seconds; None waits for ever, 0 not at all.
+
+    Returns:
+        What poll says of the device: POLLIN, POLLERR after an overflow, or 0.
+    """
+    poller = select.poll()
+    fd = device.fileno()
+    poller.register(fd, select.POLLIN)
+    if wake >= 0:
+        poller.register(wake, select.POLLIN)
+    if timeout is None:
+        ready = poller.poll()
+    else:
+        left = timeout * 1000
+        ready = poller.poll(min(left, _POLL_MOST))
+        while not ready and left > _POLL_MOST:
+            left -= _POLL_MOST
+            ready = poller.poll(min(left, _POLL_MOST))
+    return dict(ready).get(fd, 0)
 
 
 def open_device(

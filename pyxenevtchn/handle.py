@@ -1,29 +1,14 @@
 """An open device in use: which calls are under way, who waits, and when it may be closed."""
 
-import contextlib
-import math
 import os
-import select
 import threading
 import warnings
+import weakref
 from types import TracebackType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from .device import Device
+from .device import Device, poll_device
 from .errors import ChannelClosed
-
-_forks = 0
-
-
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - one number for the process, changed by fork alone
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
-# The longest wait that poll(2) takes; longer ones are made of several.
-_POLL_MAX_MS = 2**31 - 1
 
 
 class Watcher(Protocol):
@@ -44,46 +29,50 @@ class Handle:
     number that somebody else has got meanwhile. Any thread, and a signal handler, may do
     anything here at any time; after a fork the child may only close.
 
+    A ``with`` costs two calls, which is more than all the rest of a notify, an unmask or a wait:
+    those do by hand what it does,
+
+        try:
+            handle.users.append(None)
+            if not handle.usable:
+                handle.refuse()
+            ...handle.device...
+        finally:
+            handle.users.pop()
+            if not handle.usable:
+                handle.leave()
+
     Attributes:
+        device: the device; to be called while it is borrowed.
+        usable: whether it may be borrowed: it is not closed, and not the parent process's.
+        users: an entry for each call under way. Appending and popping are atomic, and a third of
+            the time of a lock, which every call would pay twice.
+        closed: whether close has been called; a call under way may keep the descriptor a bit
+            longer.
+        wake: a descriptor that can be read once the handle is closed: who waits, waits on it as
+            well. -1 before the first ``make_wake``.
         watcher: the one event loop that watches the descriptor, if any.
     """
 
     def __init__(self, device: Device) -> None:
-        self._device = device
-        self._lock = threading.RLock()  # a signal handler may come back while we hold it
-        # An entry for each call under way. Appending and popping are atomic, and a third of the
-        # time of a lock, which every call would pay twice.
-        self._users: list[None] = []
-        self._closed = False
-        self._released = False
-        self._forks = _forks
-        self._wake: int | None = None
-        # A poll object serves one thread at a time; those that nobody uses now.
-        self._pollers: list[select.poll] = []
+        self.device = device
+        self.usable = True
+        self.users: list[None] = []
+        self.closed = False
+        self.wake = -1
         self.watcher: Watcher | None = None
-
-    @property
-    def device(self) -> Device:
-        """The device, without a promise that it is open: for names, not for calls."""
-        return self._device
-
-    @property
-    def closed(self) -> bool:
-        """Whether close has been called; a call under way may keep the descriptor a bit longer."""
-        return self._closed
+        self._inherited = False
+        self._released = False
+        self._lock = threading.RLock()  # a signal handler may come back while we hold it
+        _handles.add(self)
 
     def __enter__(self) -> Device:
-        if self._forks != _forks:
-            raise RuntimeError(
-                "this handle belongs to the parent process: after a fork the child may only close"
-                " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()"
-            )
         try:
             # First in, then look: so a close that comes meanwhile either sees us or is seen.
-            self._users.append(None)
-            if self._closed:
-                raise ChannelClosed(f"{self._device.name}: the handle is closed")  # noqa: TRY301
-            return self._device  # noqa: TRY300
+            self.users.append(None)
+            if not self.usable:
+                self.refuse()
+            return self.device  # noqa: TRY300
         except BaseException:  # a signal handler's too
             self.__exit__(None, None, None)
             raise
@@ -94,8 +83,27 @@ class Handle:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._users.pop()
-        if self._closed and not self._users:
+        self.users.pop()
+        if not self.usable:
+            self.leave()
+
+    def refuse(self) -> NoReturn:
+        """Tell a call why it may not borrow the device.
+
+        Raises:
+            ChannelClosed: the handle is closed.
+            RuntimeError: it is the parent process's.
+        """
+        if self.closed or not self._inherited:
+            raise ChannelClosed(f"{self.device.name}: the handle is closed")
+        raise RuntimeError(
+            "this handle belongs to the parent process: after a fork the child may only close it."
+            " Open a handle here, or adopt a duplicate of the descriptor with from_fd()"
+        )
+
+    def leave(self) -> None:
+        """Close the device if its handle has been closed and nobody uses it any more."""
+        if self.closed and not self.users:
             self._release()
 
     def fileno(self) -> int:
@@ -104,9 +112,22 @@ class Handle:
         Raises:
             ChannelClosed: the handle is closed.
         """
-        if self._closed:
-            raise ChannelClosed(f"{self._device.name}: the handle is closed")
-        return self._device.fileno()
+        if self.closed:
+            self.refuse()
+        return self.device.fileno()
+
+    def make_wake(self) -> int:
+        """Make ``wake``, for the first who waits and has borrowed the handle, and return it.
+
+        Raises:
+            OSError: EMFILE.
+        """
+        with self._lock:
+            if self.wake < 0:
+                self.wake = os.eventfd(0)
+                if self.closed:
+                    os.eventfd_write(self.wake, 1)
+        return self.wake
 
     def poll(self, device: Device, timeout: float | None) -> int:
         """Wait until something can be read, at most ``timeout`` seconds (None: for ever).
@@ -120,52 +141,37 @@ class Handle:
 
         Raises:
             ChannelClosed: the handle was closed while this waited.
-            ValueError: the timeout is negative or not a number.
         """
-        if timeout is None:
-            left = math.inf
-        elif timeout >= 0:
-            left = timeout * 1000
-        else:
-            raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
-        poller = self._take_poller(device)
-        try:
-            ready = poller.poll(min(left, _POLL_MAX_MS))
-            while not ready and left > _POLL_MAX_MS:
-                left -= _POLL_MAX_MS
-                ready = poller.poll(min(left, _POLL_MAX_MS))
-        finally:
-            self._pollers.append(poller)
-        if self._closed:
+        ready = poll_device(device, self.make_wake(), timeout)
+        if self.closed:
             raise ChannelClosed(f"{device.name}: the handle was closed while a call waited")
-        return ready[0][1] if ready else 0
+        return ready
 
     def close(self) -> None:
         """Close, or do nothing if it is closed already."""
-        if self._forks != _forks:
-            # Our copy of the lock may have been held by a thread that this process has not got.
-            self._closed = True
-            self._lock = threading.RLock()
+        if self._inherited:
+            self.closed = True
             self._release()
             return
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return
-            self._users.append(None)
-            self._closed = True
+            self.users.append(None)
+            self.closed = True
+            self.usable = False
             try:
-                if self._wake is not None:
-                    os.eventfd_write(self._wake, 1)
+                if self.wake >= 0:
+                    os.eventfd_write(self.wake, 1)
                 if self.watcher is not None:
                     self.watcher.closing()
             finally:
                 self.__exit__(None, None, None)
 
     def __del__(self) -> None:
-        if not self._closed:
-            if self._forks == _forks:
+        if not self.closed:
+            if not self._inherited:
                 warnings.warn(
-                    f"{self._device.name}: the handle was never closed",
+                    f"{self.device.name}: the handle was never closed",
                     ResourceWarning,
                     source=self,
                     stacklevel=1,
@@ -174,18 +180,12 @@ class Handle:
         # Nobody calls any more, but a signal handler's exception may have cut a call's end short.
         self._release()
 
-    def _take_poller(self, device: Device) -> select.poll:
-        with contextlib.suppress(IndexError):
-            return self._pollers.pop()
-        with self._lock:
-            if self._closed:
-                raise ChannelClosed(f"{self._device.name}: the handle is closed")
-            if self._wake is None:
-                self._wake = os.eventfd(0)
-            poller = select.poll()
-            poller.register(device.fileno(), select.POLLIN)
-            poller.register(self._wake, select.POLLIN)
-            return poller
+    def disown(self) -> None:
+        """Leave the handle, in a child process, to the parent."""
+        self.usable = False
+        self._inherited = True
+        # Our copy of the lock may have been held by a thread that this process has not got.
+        self._lock = threading.RLock()
 
     def _release(self) -> None:
         with self._lock:
@@ -193,7 +193,18 @@ class Handle:
                 return
             self._released = True
         try:
-            self._device.close()
+            self.device.close()
         finally:
-            if self._wake is not None:
-                os.close(self._wake)
+            if self.wake >= 0:
+                os.close(self.wake)
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    for handle in list(_handles):
+        handle.disown()
+
+
+os.register_at_fork(after_in_child=_disown)

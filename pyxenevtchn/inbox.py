@@ -2,23 +2,16 @@
 
 import contextlib
 import errno
-import os
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
-from .abi import PORT_BYTES, pack_ports, unpack_ports
-from .device import Device
+from .abi import PORT_BYTES, pack_ports
+from .device import PAGE_PORTS, Device
+from .errors import ChannelClosed, operation_error
 from .handle import Handle
-
-A = TypeVar("A")
-R = TypeVar("R")
-
-# The driver gives a page at most.
-_PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
 
 # Far longer than Xen takes to deliver an event that is pending, in seconds.
 _DRAIN_TIMEOUT = 1.0
@@ -35,8 +28,6 @@ class Inbox:
     def __init__(self, handle: Handle) -> None:
         self.backlog: deque[int] = deque()
         self._handle = handle
-        # One reader at a time where the driver's read would wait: close could not wake it there.
-        self._read_lock = threading.RLock()
         # Ports whose next event nobody sent. The count is raised before such a port can exist, so
         # that a reader who sees 0 after its read has read none of their events.
         self._drains = 0
@@ -45,19 +36,21 @@ class Inbox:
 
     def poll(self, timeout: float | None) -> int:
         """Wait until there is something to read (see EventChannel.poll)."""
+        _check_timeout(timeout)
         with self._handle as device:
             if self.backlog:
                 return self._handle.poll(device, 0) or select.POLLIN
             return self._handle.poll(device, timeout)
 
-    def read(self, max_ports: int) -> list[int]:
+    def read(self, most: int) -> list[int]:
         """Take what is there; where nothing is, wait or fail as the device does."""
         with self._handle as device:
-            ports = self._from_backlog(max_ports)
-            if device.blocking and max_ports and not ports:
-                return self._fetch(device, None, max_ports)
-            while max_ports and not ports:
-                ports = self._from_ring(device, max_ports)
+            if not most:
+                return []
+            ports = self._from_backlog(most)
+            ports = ports or self._from_ring(device, None if device.blocking else 0, most)
+            if not ports:
+                raise operation_error("read", (most * PORT_BYTES,), errno.EAGAIN, device.name)
             return ports
 
     def read_into(self, buffer: memoryview) -> int:
@@ -65,7 +58,7 @@ class Inbox:
         with self._handle as device:
             ports: Sequence[int] = self._from_backlog(len(buffer) // PORT_BYTES)
             while not ports and buffer:
-                size = self._read(device, device.readinto, buffer)
+                size = device.readinto(buffer)
                 ports = buffer[:size].cast("I")
                 if not self._drains:
                     return len(ports)
@@ -75,13 +68,24 @@ class Inbox:
 
     def wait(self, timeout: float | None) -> list[int]:
         """Wait until something is there and take it; [] when the time is over."""
-        with self._handle as device:
-            return self._from_backlog(_PAGE_PORTS) or self._fetch(device, timeout, _PAGE_PORTS)
+        handle = self._handle
+        try:  # as handle.Handle says
+            handle.users.append(None)
+            if not handle.usable:
+                handle.refuse()
+            if self.backlog:
+                _check_timeout(timeout)
+                return self._from_backlog(PAGE_PORTS)
+            return self._from_ring(handle.device, timeout, PAGE_PORTS)
+        finally:
+            handle.users.pop()
+            if not handle.usable:
+                handle.leave()
 
     def fill(self, timeout: float | None) -> bool:
         """Wait for events in the ring and read them into the backlog; False when time is over."""
         with self._handle as device:
-            ports = self._fetch(device, timeout, _PAGE_PORTS)
+            ports = self._from_ring(device, timeout, PAGE_PORTS)
         self.backlog.extend(ports)
         return bool(ports)
 
@@ -111,9 +115,7 @@ class Inbox:
         deadline = time.monotonic() + _DRAIN_TIMEOUT
         with self._handle as device:
             while port in self._drained_ports and time.monotonic() < deadline:
-                if self._handle.poll(device, 0.01):
-                    with contextlib.suppress(BlockingIOError):  # another reader was faster
-                        self.backlog.extend(self._from_ring(device, _PAGE_PORTS))
+                self.backlog.extend(self._from_ring(device, 0.01, PAGE_PORTS))
 
     def forget(self, *ports: int) -> None:
         """Swallow no event of these ports; they are unbound, or what they had is gone."""
@@ -122,38 +124,38 @@ class Inbox:
                 self._drained_ports.discard(port)
                 self._drains -= 1
 
-    def _fetch(self, device: Device, timeout: float | None, max_ports: int) -> list[int]:
-        deadline = time.monotonic() + timeout if timeout else None
-        while self._handle.poll(device, timeout):
-            try:
-                ports = self._from_ring(device, max_ports)
-            except BlockingIOError:
-                ports = []  # another reader was faster
+    def _from_ring(self, device: Device, timeout: float | None, most: int) -> list[int]:
+        """Wait until something is in the ring and take it; [] when the time is over."""
+        handle = self._handle
+        wake = handle.wake if handle.wake >= 0 else handle.make_wake()
+        if timeout is not None:
+            _check_timeout(timeout)
+        # In a burst something is there at once: not a moment for the clock, which is a system call
+        # in a PV domain.
+        left = 0 if timeout else timeout
+        deadline = None
+        while True:
+            ports = device.take(most, wake, left)
             if ports:
-                return ports
-            if deadline is not None:
-                timeout = max(0.0, deadline - time.monotonic())
-        return []
+                if self._drains:
+                    ports = self._without_drained(device, ports)
+                if ports:
+                    return ports
+                continue
+            if handle.closed:
+                raise ChannelClosed(f"{device.name}: the handle was closed while a call waited")
+            if timeout:
+                now = time.monotonic()
+                deadline = deadline or now + timeout
+                left = deadline - now
+            if left is not None and left <= 0:
+                return []
 
-    def _from_backlog(self, max_ports: int) -> list[int]:
+    def _from_backlog(self, most: int) -> list[int]:
         ports: list[int] = []
-        while len(ports) < max_ports and (port := self.pop_backlog()) is not None:
+        while len(ports) < most and (port := self.pop_backlog()) is not None:
             ports.append(port)
         return ports
-
-    def _from_ring(self, device: Device, max_ports: int) -> list[int]:
-        size = PORT_BYTES * min(max_ports, _PAGE_PORTS)
-        ports = unpack_ports(self._read(device, device.read, size))
-        return self._without_drained(device, ports) if self._drains else ports
-
-    def _read(self, device: Device, read: Callable[[A], R], argument: A) -> R:
-        """Have the driver read, but never where it would wait and close could not wake it."""
-        if not device.blocking:
-            return read(argument)
-        with self._read_lock:
-            if not self._handle.poll(device, 0):
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), device.name)
-            return read(argument)
 
     def _without_drained(self, device: Device, ports: list[int]) -> list[int]:
         with self._drain_lock:
@@ -165,3 +167,8 @@ class Inbox:
             # An event that was really sent meanwhile is pending behind the mask, and comes now.
             device.write(pack_ports(drained))
         return ports
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if not (timeout is None or timeout >= 0):
+        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")

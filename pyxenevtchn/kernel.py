@@ -3,12 +3,20 @@
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ._ffi import ffi, lib
-from .abi import PORT_BYTES, Request
+from .abi import PORT_BYTES, Packed, Request, unpack_ports
+from .device import PAGE_PORTS, poll_device
 from .errors import open_error, operation_error
+
+if TYPE_CHECKING:
+    from ._ffi import CPorts
+
+# Longer than anybody waits, in seconds, and far from what its nanoseconds would overflow.
+_LONGEST = 1e9
 
 
 class KernelDevice:
@@ -26,6 +34,10 @@ class KernelDevice:
         self.blocking: bool = os.get_blocking(fd)
         self._fd = fd
         self._closefd = closefd
+        # One reader at a time where the driver's read would wait: nothing could wake it there.
+        self._reading = threading.RLock()
+        # A buffer serves one call at a time; those that nobody uses now.
+        self._buffers: list[CPorts] = []
 
     @classmethod
     def open(cls, path: str, *, nonblocking: bool, cloexec: bool) -> Self:
@@ -54,16 +66,48 @@ class KernelDevice:
             raise operation_error(request, arguments, ffi.errno, self.name)
         return result
 
-    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+    def notify(self, port: int) -> None:
+        if lib.notify(self._fd, port) < 0:
+            raise operation_error(Request.NOTIFY, (port,), ffi.errno, self.name)
+
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
         count = len(ports) // PORT_BYTES
         sent = lib.notify_many(self._fd, ffi.from_buffer("uint32_t[]", ports), count)
         return sent, ffi.errno if sent < count else 0
 
     def readinto(self, buffer: memoryview) -> int:
         try:
-            return os.readv(self._fd, (buffer,))
+            if not self.blocking:
+                return os.readv(self._fd, (buffer,))
+            with self._reading:
+                if poll_device(self, -1, 0):
+                    return os.readv(self._fd, (buffer,))
+            raise BlockingIOError(errno.EAGAIN, "")
         except OSError as error:
             raise operation_error("read", (len(buffer),), error.errno or 0, self.name) from None
+
+    def take(self, most: int, wake: int, timeout: float | None) -> list[int]:
+        if self.blocking:
+            return self._take_blocking(most, wake, timeout)
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = ffi.new("uint32_t[]", PAGE_PORTS)
+        nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
+        count = lib.take(self._fd, wake, nanoseconds, buffer, most)
+        if count < 0:
+            raise operation_error("read", (most * PORT_BYTES,), ffi.errno, self.name)
+        ports = [buffer[0]] if count == 1 else ffi.unpack(buffer, count)
+        self._buffers.append(buffer)
+        return ports
+
+    def _take_blocking(self, most: int, wake: int, timeout: float | None) -> list[int]:
+        if poll_device(self, wake, timeout):
+            with self._reading:
+                # Another reader may have been faster.
+                if poll_device(self, wake, 0):
+                    return unpack_ports(self.read(most * PORT_BYTES))
+        return []
 
     def read(self, size: int) -> bytes:
         try:
@@ -71,7 +115,7 @@ class KernelDevice:
         except OSError as error:
             raise operation_error("read", (size,), error.errno or 0, self.name) from None
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Packed) -> int:
         try:
             return os.write(self._fd, data)
         except OSError as error:

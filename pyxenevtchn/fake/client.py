@@ -10,7 +10,7 @@ import socket
 import threading
 from collections import deque
 
-from ..abi import PORT_BYTES, Request
+from ..abi import PORT_BYTES, Packed, Request
 from .descriptor import Descriptor
 from .device import Description, FakeDevice
 from .protocol import LINE_MAX, PAGE, answer_value, connect, exchange, send, server_gone
@@ -39,7 +39,7 @@ class RemoteFile:
         """Make a request."""
         return int(self._call(" ".join([request, *map(str, arguments)])))
 
-    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
         """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
         done = 0
         for start in range(0, len(ports), PAGE):
@@ -53,7 +53,7 @@ class RemoteFile:
         """Take events, never waiting."""
         return bytes.fromhex(self._call(f"read {min(size, PAGE)}"))
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Packed) -> int:
         """Enable ports again."""
         whole = min(len(data) & -PORT_BYTES, PAGE)
         return int(self._call(f"write {data[:whole].hex()}"))

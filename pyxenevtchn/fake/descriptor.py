@@ -41,12 +41,6 @@ class Descriptor:
         os.set_inheritable(fd, not cloexec)
         return fd
 
-    def wait(self) -> None:
-        """Wait until it is readable or in error; signal handlers run meanwhile."""
-        poller = select.poll()
-        poller.register(self._outer, select.POLLIN)
-        poller.poll()
-
     def close(self) -> None:
         """Close it; the duplicates are their owners' to close."""
         self._outer.close()

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Hashable
 from typing import Protocol, Self
 
-from ..abi import Request
+from ..abi import PORT_BYTES, Packed, Request, unpack_ports
+from ..device import poll_device
 from ..errors import operation_error
 from .descriptor import Descriptor, identity
 from .kernel import Kernel
@@ -18,13 +19,13 @@ class File(Protocol):
     def ioctl(self, request: Request, *arguments: int) -> int:
         """Make a request."""
 
-    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
         """Make NOTIFY of each port."""
 
     def read(self, size: int) -> bytes:
         """Take events, never waiting."""
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Packed) -> int:
         """Enable ports again."""
 
     def release(self) -> None:
@@ -139,29 +140,41 @@ class FakeDevice:
         except OSError as error:
             raise self._error(request, arguments, error) from None
 
-    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+    def notify(self, port: int) -> None:
+        self.ioctl(Request.NOTIFY, port)
+
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
         with self._lock:
             return self._file.notify_many(ports)
 
     def readinto(self, buffer: memoryview) -> int:
-        data = self.read(len(buffer))
+        data = self._read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
+    def take(self, most: int, wake: int, timeout: float | None) -> list[int]:
+        if timeout == 0 or poll_device(self, wake, timeout):
+            with contextlib.suppress(BlockingIOError):  # another reader was faster
+                return unpack_ports(self._read(most * PORT_BYTES))
+        return []
+
     def read(self, size: int) -> bytes:
+        while True:
+            try:
+                return self._read(size)
+            except BlockingIOError:
+                if not self.blocking:
+                    raise
+            poll_device(self, -1, None)
+
+    def _read(self, size: int) -> bytes:
         try:
-            while True:
-                try:
-                    with self._lock:
-                        return self._file.read(size)
-                except BlockingIOError:
-                    if not self.blocking:
-                        raise
-                self._description.descriptor.wait()
+            with self._lock:
+                return self._file.read(size)
         except OSError as error:
             raise self._error("read", (size,), error) from None
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Packed) -> int:
         try:
             with self._lock:
                 return self._file.write(data)

@@ -11,7 +11,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 
-from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Request, unpack_ports
+from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
 from .kernel import Kernel, fail
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -78,7 +78,7 @@ class OpenFile:
         if was_empty and self.poll() == select.POLLIN:
             self.on_poll(select.POLLIN)
 
-    def write(self, data: memoryview) -> int:
+    def write(self, data: Packed) -> int:
         """Enable ports again: whole ports, a page at most.
 
         Those that are enabled, or not of this file, are skipped.
@@ -89,7 +89,7 @@ class OpenFile:
         self._kernel.check("write")
         size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
         ports = self.ports
-        for port in data[:size].cast("I") if size else ():
+        for port in unpack_ports(data[:size]):
             if ports.get(port) is False:
                 ports[port] = True
                 self._unmask(port)
@@ -107,10 +107,10 @@ class OpenFile:
         self._kernel.check(request)
         return _REQUESTS[request](self, *arguments)
 
-    def notify_many(self, ports: memoryview) -> tuple[int, int]:
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
         """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
         sent = 0
-        for port in ports.cast("I"):
+        for port in unpack_ports(ports):
             try:
                 self.ioctl(Request.NOTIFY, port)
             except OSError as error:
