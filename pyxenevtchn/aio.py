@@ -10,6 +10,9 @@ from .abi import check_uint32
 from .channel import EventChannel
 from .errors import ChannelClosed, RingOverflow
 
+# How often in a row events that are there already may be taken without a turn for other tasks.
+_TURNS = 16
+
 
 class AsyncEventChannel:
     """An EventChannel whose events are waited for in asyncio.
@@ -42,6 +45,7 @@ class AsyncEventChannel:
         self._on_overflow = on_overflow
         self._inbox = channel._inbox
         self._watch = _Watch(channel, self._read_ring)
+        self._turns = _TURNS
         # How many events of each port came, and how many of those a wait has returned for.
         self._came: dict[int, int] = {}
         self._taken: dict[int, int] = {}
@@ -118,10 +122,13 @@ class AsyncEventChannel:
             ChannelClosed: the handle was closed, before or while this waited.
             RuntimeError: somebody else waits on the handle.
         """
-        self._reclaim()
+        if self._came:
+            self._reclaim()
+        if not self._inbox.backlog and (ports := self._take_now(None)):
+            return ports
         while not self._inbox.backlog:
-            await self._watch.wait(None)
-        return self.channel.wait(0)
+            await self._wait(None)
+        return self._inbox.wait(0)
 
     def events(self) -> AsyncIterator[int]:
         """Go through the events as they come: ``async for port in channel.events(): ...``.
@@ -154,7 +161,11 @@ class AsyncEventChannel:
         taken = self._taken.get(number, 0)
         self._dispatch()
         while self._came.get(number, 0) <= taken:
-            await self._watch.wait(number)
+            if ports := self._take_now(number):
+                self._inbox.backlog.extend(ports)
+                self._dispatch()
+            else:
+                await self._wait(number)
         self._taken[number] = self._came[number]
         self._in_hand.add(number)
 
@@ -162,15 +173,34 @@ class AsyncEventChannel:
         """Go through the events of one port: ``wait`` as an asynchronous iterator of the port."""
         return _PortEvents(self, check_uint32("port", port))
 
-    def _read_ring(self) -> None:
-        """Take what the ring has and wake those whom it concerns."""
+    async def _wait(self, port: int | None) -> None:
+        """Wait in the event loop, and let other tasks have their turns."""
+        self._turns = _TURNS
+        await self._watch.wait(port)
+
+    def _take_now(self, port: int | None) -> list[int]:
+        """Take what is there, for whom waits for the port, without going through the event loop.
+
+        Where events come faster than they are handled, the loop has its turn all the same.
+        """
+        if not self._turns or not self._watch.is_free(port):
+            return []
+        self._turns -= 1
+        return self._take()
+
+    def _take(self) -> list[int]:
         try:
-            self._inbox.fill(0)
+            return self._inbox.wait(0)
         except RingOverflow:
             if self._on_overflow is None:
                 raise
             self._on_overflow(self.channel.recover())
             self._watch.renew()
+        return []
+
+    def _read_ring(self) -> None:
+        """Take what the ring has and wake those whom it concerns."""
+        self._inbox.backlog.extend(self._take())
         if self._watch.has_consumer:
             if self._inbox.backlog:
                 self._watch.wake(None)
@@ -212,15 +242,23 @@ class _Events(AsyncIterator[int]):
 
     def __init__(self, owner: AsyncEventChannel) -> None:
         self._owner = owner
+        self._backlog = owner._inbox.backlog
+        self._bindings = owner.channel._bindings
         self._done: list[int] = []
 
     async def __anext__(self) -> int:
-        while (port := self._owner._next()) is None:
+        while True:
+            while self._backlog:
+                port = self._backlog.popleft()
+                if port not in self._bindings.unbound or not self._bindings.is_stale(port):
+                    self._done.append(port)
+                    return port
             done, self._done = self._done, []
             self._owner.channel.unmask(done)
-            await self._owner._watch.wait(None)
-        self._done.append(port)
-        return port
+            if ports := self._owner._take_now(None):
+                self._backlog.extend(ports)
+            else:
+                await self._owner._wait(None)
 
     def __del__(self) -> None:
         self._owner.channel._unmask_left(self._done)
@@ -260,6 +298,10 @@ class _Watch:
         # By port; None is the consumer of all events.
         self._waiters: dict[int | None, set[asyncio.Future[None]]] = {}
 
+    def is_free(self, port: int | None) -> bool:
+        """Tell whether nobody waits with whom waiting for the port does not go together."""
+        return not self._waiters if port is None else not self.has_consumer
+
     @property
     def has_consumer(self) -> bool:
         """Whether the consumer of all events waits."""
@@ -267,7 +309,7 @@ class _Watch:
 
     async def wait(self, port: int | None) -> None:
         """Wait until ``wake`` or ``fail`` is called for the port."""
-        if self.has_consumer or (port is None and self._waiters):
+        if not self.is_free(port):
             raise RuntimeError(
                 "somebody else waits on this handle: events() and read() have one consumer, and"
                 " do not go together with wait()"

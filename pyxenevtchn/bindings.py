@@ -32,13 +32,14 @@ class Bindings:
         lock: held over a request and its record here, so that a port which is freed and given
             again between the two is not recorded wrongly. Reentrant, for signal handlers.
         virqs: the ports that are bound to a VIRQ, and its number.
+        unbound: the ports that were bound once and are not now.
     """
 
     def __init__(self, port_space: Hashable) -> None:
         self.lock: threading.RLock = threading.RLock()
         self._port_space = port_space
         self._bound: dict[int, Binding] = {}
-        self._unbound: set[int] = set()
+        self.unbound: set[int] = set()
         self.virqs: dict[int, int] = {}
         _open_handles.add(self)
 
@@ -60,7 +61,7 @@ class Bindings:
 
     def add(self, port: int, binding: Binding) -> None:
         """Record a port that the driver has bound; the lock is held since before it did."""
-        self._unbound.discard(port)
+        self.unbound.discard(port)
         self._bound[port] = binding
         if binding.virq is not None:
             self.virqs[port] = binding.virq
@@ -69,15 +70,15 @@ class Bindings:
         """Record that the driver has unbound the port; the lock is held since before it did."""
         self._bound.pop(port, None)
         self.virqs.pop(port, None)
-        self._unbound.add(port)
+        self.unbound.add(port)
 
     def is_stale(self, port: int) -> bool:
         """Tell whether an event's port has been unbound here since, and not bound again."""
-        if port not in self._unbound:
+        if port not in self.unbound:
             return False
         # A bind that is under way may just have got this port again.
         with self.lock:
-            return port in self._unbound
+            return port in self.unbound
 
     def held_elsewhere(self, port: int) -> bool:
         """Tell whether another open handle of this process, in the same domain, has the port."""

@@ -442,10 +442,15 @@ class EventChannel:
             ChannelClosed: the handle was closed, before or during the loop.
         """
         done: list[int] = []
+        backlog, unbound = self._inbox.backlog, self._bindings.unbound
         try:
             while True:
-                while (port := self._inbox.pop_backlog()) is not None:
-                    if self._bindings.is_stale(port):
+                while backlog:
+                    try:
+                        port = backlog.popleft()
+                    except IndexError:  # another reader was faster
+                        break
+                    if port in unbound and self._bindings.is_stale(port):
                         continue
                     done.append(port)
                     yield port
@@ -453,12 +458,15 @@ class EventChannel:
                     self.unmask(done)
                     done.clear()
                 try:
-                    if not self._inbox.fill(timeout):
-                        return
+                    ports = self._inbox.wait(timeout)
                 except RingOverflow:
                     if on_overflow is None:
                         raise
                     on_overflow(self.recover())
+                    continue
+                if not ports:
+                    return
+                backlog.extend(ports)
         finally:
             self._unmask_left(done)
 

@@ -1,6 +1,5 @@
 """What comes in on a handle: the driver's ring, and what was read from it but not given out yet."""
 
-import contextlib
 import errno
 import select
 import threading
@@ -73,28 +72,23 @@ class Inbox:
             handle.users.append(None)
             if not handle.usable:
                 handle.refuse()
-            if self.backlog:
-                _check_timeout(timeout)
-                return self._from_backlog(PAGE_PORTS)
-            return self._from_ring(handle.device, timeout, PAGE_PORTS)
+            if not self.backlog:
+                return self._from_ring(handle.device, timeout, PAGE_PORTS)
+            _check_timeout(timeout)
+            return self._from_backlog(PAGE_PORTS)
         finally:
             handle.users.pop()
             if not handle.usable:
                 handle.leave()
 
-    def fill(self, timeout: float | None) -> bool:
-        """Wait for events in the ring and read them into the backlog; False when time is over."""
-        with self._handle as device:
-            ports = self._from_ring(device, timeout, PAGE_PORTS)
-        self.backlog.extend(ports)
-        return bool(ports)
-
     def pop_backlog(self) -> int | None:
         """Take the oldest port of the backlog; None when it is empty."""
         # Empty is what it mostly is; another reader may still take the last one first.
         if self.backlog:
-            with contextlib.suppress(IndexError):
+            try:
                 return self.backlog.popleft()
+            except IndexError:
+                return None
         return None
 
     def bind_drained(self, bind: Callable[[], int]) -> int:
@@ -128,11 +122,12 @@ class Inbox:
         """Wait until something is in the ring and take it; [] when the time is over."""
         handle = self._handle
         wake = handle.wake if handle.wake >= 0 else handle.make_wake()
-        if timeout is not None:
+        left = timeout
+        if timeout:
             _check_timeout(timeout)
-        # In a burst something is there at once: not a moment for the clock, which is a system call
-        # in a PV domain.
-        left = 0 if timeout else timeout
+            # In a burst something is there at once: not a moment for the clock, which is a system
+            # call in a PV domain.
+            left = 0
         deadline = None
         while True:
             ports = device.take(most, wake, left)

@@ -13,7 +13,7 @@ from .device import PAGE_PORTS, poll_device
 from .errors import open_error, operation_error
 
 if TYPE_CHECKING:
-    from ._ffi import CPorts
+    from ._ffi import Pointer
 
 # Longer than anybody waits, in seconds, and far from what its nanoseconds would overflow.
 _LONGEST = 1e9
@@ -36,8 +36,9 @@ class KernelDevice:
         self._closefd = closefd
         # One reader at a time where the driver's read would wait: nothing could wake it there.
         self._reading = threading.RLock()
-        # A buffer serves one call at a time; those that nobody uses now.
-        self._buffers: list[CPorts] = []
+        # A buffer serves one call at a time; those that nobody uses now, each as C and as Python
+        # know it.
+        self._buffers: list[tuple[Pointer, memoryview]] = []
 
     @classmethod
     def open(cls, path: str, *, nonblocking: bool, cloexec: bool) -> Self:
@@ -90,15 +91,16 @@ class KernelDevice:
         if self.blocking:
             return self._take_blocking(most, wake, timeout)
         try:
-            buffer = self._buffers.pop()
+            buffer, view = self._buffers.pop()
         except IndexError:
-            buffer = ffi.new("uint32_t[]", PAGE_PORTS)
+            view = memoryview(bytearray(PAGE_PORTS * PORT_BYTES)).cast("I")
+            buffer = ffi.from_buffer("uint32_t[]", view)
         nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
         count = lib.take(self._fd, wake, nanoseconds, buffer, most)
         if count < 0:
             raise operation_error("read", (most * PORT_BYTES,), ffi.errno, self.name)
-        ports = [buffer[0]] if count == 1 else ffi.unpack(buffer, count)
-        self._buffers.append(buffer)
+        ports = [view[0]] if count == 1 else view[:count].tolist()
+        self._buffers.append((buffer, view))
         return ports
 
     def _take_blocking(self, most: int, wake: int, timeout: float | None) -> list[int]:

@@ -87,10 +87,10 @@ class Library:
 
     def drain_loop(self, events: int) -> None:
         """Take that many events by the loop over events."""
-        loop = self.channel.events()
-        for _ in range(events):
-            next(loop)
-        loop.close()
+        for _ in self.channel.events():
+            events -= 1
+            if not events:
+                break
 
     async def drain_asyncio(self, events: int) -> None:
         """Take that many events by the asynchronous loop."""
