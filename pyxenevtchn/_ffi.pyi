@@ -2,7 +2,6 @@
 
 class Pointer: ...
 
-
 class _FFI:
     @property
     def errno(self) -> int: ...

@@ -98,13 +98,16 @@ class Kernel:
             OSError: ENODEV, the domain was destroyed; or what ``failures`` says is next.
         """
         if not self.alive:
-            error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-            error.add_note(f"domain {self.domain.domid} was destroyed")
-            raise error
+            raise self._destroyed()
         if self.failures:
             numbers = self.failures.get(operation)
             if numbers:
                 fail(numbers.popleft())
+
+    def _destroyed(self) -> OSError:
+        error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        error.add_note(f"domain {self.domain.domid} was destroyed")
+        return error
 
     def shut_down(self) -> None:
         """Stop, for the domain is destroyed: its files have no port and no event any more."""

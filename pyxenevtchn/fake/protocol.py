@@ -141,9 +141,15 @@ def answer_value(answer: bytes) -> str:
     if kind == "ok":
         return rest
     if kind == "error":
-        number, _, text = rest.partition(" ")
-        error = OSError(int(number), os.strerror(int(number)))
-        if text:
-            error.add_note(text)
-        raise error
+        raise _error(rest)
     raise ValueError(rest)
+
+
+def _error(text: str) -> OSError:
+    # Not a local variable of whom raises it: that is a cycle, which keeps alive what every caller
+    # has until it is collected.
+    number, _, note = text.partition(" ")
+    error = OSError(int(number), os.strerror(int(number)))
+    if note:
+        error.add_note(note)
+    return error

@@ -1,10 +1,12 @@
 """Opening, closing, sharing and forking handles."""
 
 import contextlib
+import gc
 import os
 import select
 import threading
 import time
+from array import array
 from collections.abc import Callable
 
 import pytest
@@ -29,6 +31,33 @@ def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) ->
     channel.close()
     assert channel.closed
     assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda channel: channel.read(),
+        lambda channel: channel.read_into(array("I", bytes(64))),
+        lambda channel: channel.notify(1),
+        lambda channel: channel.notify_many([1]),
+        lambda channel: channel.unbind(1),
+        lambda channel: channel.restrict_domid(0),
+        lambda channel: channel.wait(0),
+    ],
+    ids=["read", "read_into", "notify", "notify_many", "unbind", "restrict_domid", "wait"],
+)
+def test_a_failed_call_leaves_nothing_to_the_garbage_collector(
+    channel: EventChannel, call: Callable[[EventChannel], object]
+) -> None:
+    # A loop over events further up the stack would be kept alive, and its ports masked.
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(OSError):
+            call(channel)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
