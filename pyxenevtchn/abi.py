@@ -230,7 +230,7 @@ def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> Packed:
     # One port, or a list of one, is what is unmasked most; a list is not asked for a buffer, which
     # costs as much as to pack a hundred.
     only = ports[0] if type(ports) is list and len(ports) == 1 else ports
-    if type(only) is int and 0 <= only <= UINT32_MAX:
+    if type(only) is int and not only >> 32:
         return only.to_bytes(PORT_BYTES, _BYTE_ORDER)
     many = ports
     if not isinstance(ports, list):

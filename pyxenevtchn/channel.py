@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, SupportsIndex
 
-from .abi import PORT_BYTES, UINT32_MAX, Request, check_domid, check_uint32, pack_ports
+from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports
 from .bindings import Binding, Bindings
 from .device import Device, adopt_device, open_device
 from .errors import ChannelClosed, RingOverflow, partial_notify
@@ -254,7 +254,7 @@ class EventChannel:
             OSError: ENOTCONN for a port that this handle has not (driver).
             ValueError: the port is a VIRQ's: it has no other end, and the kernel would say nothing.
         """
-        if type(port) is not int or not 0 <= port <= UINT32_MAX:
+        if type(port) is not int or port >> 32:
             port = check_uint32("port", port)
         if port in self._bindings.virqs:
             self._bindings.refuse_virqs((port,))
@@ -375,8 +375,9 @@ class EventChannel:
             handle.users.append(None)
             if not handle.usable:
                 handle.refuse()
-            done = handle.device.write(data) if data else 0
-            while done < len(data):
+            size = len(data)
+            done = handle.device.write(data) if size else 0
+            while done != size:
                 done += handle.device.write(data[done:])
         finally:
             handle.users.pop()

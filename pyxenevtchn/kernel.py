@@ -15,6 +15,9 @@ from .errors import open_error, operation_error
 if TYPE_CHECKING:
     from ._ffi import Pointer
 
+# An attribute of lib is looked up in three dictionaries.
+_notify, _take = lib.notify, lib.take
+
 # Longer than anybody waits, in seconds, and far from what its nanoseconds would overflow.
 _LONGEST = 1e9
 
@@ -68,7 +71,7 @@ class KernelDevice:
         return result
 
     def notify(self, port: int) -> None:
-        if lib.notify(self._fd, port) < 0:
+        if _notify(self._fd, port) < 0:
             raise operation_error(Request.NOTIFY, (port,), ffi.errno, self.name)
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
@@ -96,7 +99,7 @@ class KernelDevice:
             view = memoryview(bytearray(PAGE_PORTS * PORT_BYTES)).cast("I")
             buffer = ffi.from_buffer("uint32_t[]", view)
         nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
-        count = lib.take(self._fd, wake, nanoseconds, buffer, most)
+        count = _take(self._fd, wake, nanoseconds, buffer, most)
         if count < 0:
             raise operation_error("read", (most * PORT_BYTES,), ffi.errno, self.name)
         ports = [view[0]] if count == 1 else view[:count].tolist()
