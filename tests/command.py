@@ -146,7 +146,6 @@ def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - no other thread runs
     ) as process:
         assert process.stdout is not None
         with _killed(process):
@@ -163,26 +162,17 @@ def on_terminal(
     """Start the command, or another program, on a terminal of its own."""
     ours, theirs = os.openpty()
 
-    def enter() -> None:
-        os.login_tty(theirs)
-        _hear_ctrl_c()
-
     try:
         with subprocess.Popen(
             [program, *arguments],
             env=environment(device, {"PATH": PATH, **(more or {})}),
-            preexec_fn=enter,  # noqa: PLW1509 - no other thread runs
+            preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - no other thread runs
         ) as process:
             os.close(theirs)
             with _killed(process):
                 yield Running(process, ours)
     finally:
         os.close(ours)
-
-
-def _hear_ctrl_c() -> None:
-    # Whatever runs in a script's background has it ignored.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager

@@ -35,6 +35,8 @@ MOST = {
     ("an event on the shared fake", "echo"): 6.0,
     ("start the command", "import click"): 2.5,
 }
+# The most nanoseconds that one may take: of the case's first subject, with nothing beside it.
+SLOWEST = {"watch --json, 100 ports": 50_000.0}
 
 
 def main() -> int:
@@ -105,3 +107,6 @@ def _missed(result: Result) -> Iterator[str]:
         if not least <= ratio <= most:
             wanted = f"at least {least:.2f}" if ratio < least else f"at most {most:.2f}"
             yield f"missed: {result.case}, {name}: {ratio:.2f}, not {wanted}"
+    first, *_ = result.nanoseconds.values()
+    if first > (most := SLOWEST.get(result.case, float("inf"))):
+        yield f"missed: {result.case}: {first / 1000:.2f} us, not at most {most / 1000:.2f}"

@@ -1,5 +1,7 @@
 """The cases that need no Xen: the fake beside a socketpair, and what starting up costs."""
 
+import json
+import os
 import select
 import socket
 import subprocess
@@ -8,10 +10,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 from bench_parts.measure import Result, Subject, compare, timed
 from pyxenevtchn import DOMID_SELF, EventChannel
 from pyxenevtchn.fake import Hypervisor
+
+# The ports whose events come together.
+_GROUP = 100
 
 COMMAND = str(Path(sys.executable).with_name("xenevtchn"))
 
@@ -24,6 +30,7 @@ def run(rounds: int) -> Iterator[Result]:
     """
     yield from _fake(rounds)
     yield _shared_fake(rounds)
+    yield _watch(rounds)
     yield compare(
         "import",
         "process",
@@ -102,6 +109,7 @@ def _shared_fake(rounds: int) -> Result:
     """Time an event between two clients of the shared fake, beside an echo of plain sockets."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        stack.enter_context(_on_one_cpu())
         stack.enter_context(_started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
         stack.enter_context(_started(sys.executable, "-c", ECHO, str(folder / "echo")))
         echo = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -130,14 +138,58 @@ def _shared_fake(rounds: int) -> Result:
         )
 
 
+def _watch(rounds: int) -> Result:
+    """Time the lines that `watch --json` writes of events which come a hundred at a time."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        device = f"fake:unix:{folder / 'xen'}"
+        stack.enter_context(_started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
+        sources = ["--unbound", "self"] * _GROUP
+        command = [COMMAND, "--device", device, "watch", "--json", "--banner", *sources]
+        first, lines = stack.enter_context(_started(*command))
+        banner = [first, *(lines.readline() for _ in range(_GROUP - 1))]
+        channel = stack.enter_context(EventChannel.open(device))
+        ports = [channel.bind_interdomain(DOMID_SELF, json.loads(line)["port"]) for line in banner]
+
+        def burst() -> None:
+            channel.notify_many(ports)
+            for _ in ports:
+                lines.readline()
+
+        nanoseconds = timed(burst)
+        return compare(
+            f"watch --json, {_GROUP} ports",
+            "event",
+            {"shared fake": lambda times: nanoseconds(times) / _GROUP},
+            times=100,
+            rounds=rounds,
+        )
+
+
 @contextmanager
-def _started(*command: str) -> Iterator[None]:
-    """Run a server that says a line when it is ready."""
+def _on_one_cpu() -> Iterator[None]:
+    """Keep this process and what it starts on one CPU.
+
+    Else the scheduler puts one pair of processes on a core and another pair on two, and the waking
+    of a core takes longer than all that is compared.
+    """
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+@contextmanager
+def _started(*command: str) -> Iterator[tuple[bytes, IO[bytes]]]:
+    """Run what says a line when it is ready; give that line and what comes after."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
-            if process.stdout is None or not process.stdout.readline():
+            first = process.stdout.readline() if process.stdout else b""
+            if not (first and process.stdout):
                 raise RuntimeError(f"{command[0]} did not start")
-            yield
+            yield first, process.stdout
         finally:
             process.terminate()
 
