@@ -1,9 +1,12 @@
 """Xen's own toolstack, in a dom0."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 # Of any version: the programs of the path are wrappers on Debian, which insist on tools of the
@@ -18,15 +21,18 @@ def press_debug_key(unavailable: Callable[[str], NoReturn]) -> None:
 
 @contextmanager
 def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
-    """Run xenstored for as long as the context lasts. A dom0 can have it once."""
+    """Run xenstored for as long as the context lasts."""
     program = _program("xenstored", unavailable)
-    for folder in ("/run/xen", "/run/xenstored", "/var/lib/xenstored"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    with subprocess.Popen([program, "--no-fork"]) as process:
+    for needed in ("/run/xen", "/run/xenstored", "/var/lib/xenstored"):
+        Path(needed).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        pid_file = Path(folder, "pid")
+        # It goes into the background once it has bound what it binds.
+        subprocess.run([program, "--pid-file", pid_file], check=True, timeout=60)
         try:
             yield
         finally:
-            process.terminate()
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def _program(name: str, unavailable: Callable[[str], NoReturn]) -> Path:
