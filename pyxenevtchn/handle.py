@@ -58,10 +58,10 @@ class Handle:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.usable = True
+        self.usable: bool = True
         self.users: deque[None] = deque()
-        self.closed = False
-        self.wake = -1
+        self.closed: bool = False
+        self.wake: int = -1
         self.watcher: Watcher | None = None
         self._inherited = False
         self._released = False
