@@ -195,4 +195,8 @@ def _started(*command: str) -> Iterator[tuple[bytes, IO[bytes]]]:
 
 
 def _process(*command: str) -> Subject:
-    return timed(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+    # As what is installed is: compiled, once.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return timed(
+        lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    )

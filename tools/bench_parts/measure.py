@@ -16,14 +16,16 @@ class Result:
     Attributes:
         case: its name.
         unit: what one operation is.
-        nanoseconds: the median for each subject.
-        ratios: for each subject but the first, the median of the first's time divided by its.
+        values: for each subject, what one operation takes: the median.
+        ratios: for each subject but the first, the median of the first's value divided by its.
+        measure: what the values are: "us", or "instructions".
     """
 
     case: str
     unit: str
-    nanoseconds: dict[str, float]
+    values: dict[str, float]
     ratios: dict[str, float]
+    measure: str = "us"
 
 
 def compare(
@@ -48,7 +50,7 @@ def compare(
     return Result(
         case,
         unit,
-        {name: statistics.median(values) for name, values in samples.items()},
+        {name: statistics.median(values) / 1000 for name, values in samples.items()},
         {
             name: statistics.median(
                 a / b for a, b in zip(samples[first], samples[name], strict=True)
@@ -77,5 +79,24 @@ def timed_whole(operation: Callable[[int], object]) -> Subject:
         start = time.perf_counter_ns()
         operation(times)
         return (time.perf_counter_ns() - start) / times
+
+    return run
+
+
+def only(
+    timed_part: Subject,
+    *,
+    before: Callable[[int], object] | None = None,
+    after: Callable[[int], object] | None = None,
+) -> Subject:
+    """Make a subject of one part of what has to be done in sequence."""
+
+    def run(times: int) -> float:
+        if before:
+            before(times)
+        took = timed_part(times)
+        if after:
+            after(times)
+        return took
 
     return run

@@ -1,0 +1,222 @@
+"""What is compared on a device: this library, the C library, and the bare calls.
+
+Each has loopback pairs of its own, and does the same things with them.
+"""
+
+import ctypes
+import fcntl
+import os
+import select
+import struct
+import subprocess
+from array import array
+
+from bench_parts.measure import Subject
+from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel
+from pyxenevtchn._ffi import ffi, lib
+
+
+class CLibrary:
+    """The C program on libxenevtchn, as a subject."""
+
+    def __init__(self, program: str) -> None:
+        self._process = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, case: str, times: int) -> float:
+        """Run a case and return the nanoseconds that one operation took."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the C program has no pipes")
+        print(case, times, file=stdin, flush=True)
+        return float(stdout.readline())
+
+    def subject(self, case: str) -> Subject:
+        """Make a subject of one of its cases."""
+        return lambda times: self.run(case, times)
+
+    def close(self) -> None:
+        """End the program."""
+        self._process.communicate()
+
+
+class Library:
+    """This library, with many loopback pairs on one handle."""
+
+    def __init__(self, pairs: int) -> None:
+        self.channel = EventChannel.open()
+        self.near = []
+        self.far = []
+        for _ in range(pairs):
+            near = self.channel.bind_unbound_port(DOMID_SELF)
+            self.near.append(near)
+            self.far.append(self.channel.bind_interdomain(DOMID_SELF, near, drain=True))
+
+    def close(self) -> None:
+        """Close the handle."""
+        self.channel.close()
+
+    def round_trip(self) -> None:
+        """Send an event there and one back, on the first pair."""
+        channel = self.channel
+        channel.notify(self.near[0])
+        channel.unmask(channel.wait())
+        channel.notify(self.far[0])
+        channel.unmask(channel.wait())
+
+    def notify_each(self, ports: int) -> None:
+        """Notify that many ports, one call each."""
+        for port in self.near[:ports]:
+            self.channel.notify(port)
+
+    def notify_many(self, ports: int) -> None:
+        """Notify that many ports with one call."""
+        self.channel.notify_many(self.near[:ports])
+
+    def drain(self, events: int) -> None:
+        """Take that many events by wait and unmask."""
+        while events:
+            ports = self.channel.wait()
+            self.channel.unmask(ports)
+            events -= len(ports)
+
+    def drain_loop(self, events: int) -> None:
+        """Take that many events by the loop over events."""
+        for _ in self.channel.events():
+            events -= 1
+            if not events:
+                break
+
+    async def drain_asyncio(self, events: int) -> None:
+        """Take that many events by the asynchronous loop."""
+        async for _ in AsyncEventChannel(self.channel).events():
+            events -= 1
+            if not events:
+                break
+
+    async def round_trips_asyncio(self, times: int) -> None:
+        """Send that many events there and back, waiting in asyncio."""
+        channel = AsyncEventChannel(self.channel)
+        for _ in range(times):
+            channel.notify(self.near[0])
+            channel.unmask(await channel.read())
+            channel.notify(self.far[0])
+            channel.unmask(await channel.read())
+
+
+class Plain:
+    """The system calls, as Python's own library makes them."""
+
+    def __init__(self, pairs: int) -> None:
+        self.fd = os.open("/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
+        self.poller = select.poll()
+        self.poller.register(self.fd, select.POLLIN)
+        self.pairs = [self._connect() for _ in range(pairs)]
+        self.notifications = [bytearray(struct.pack("=I", near)) for near, _ in self.pairs]
+
+    def _connect(self) -> tuple[int, int]:
+        near = fcntl.ioctl(
+            self.fd, lib.IOCTL_BIND_UNBOUND_PORT, bytearray(struct.pack("=I", DOMID_SELF))
+        )
+        argument = bytearray(struct.pack("=2I", DOMID_SELF, near))
+        far = fcntl.ioctl(self.fd, lib.IOCTL_BIND_INTERDOMAIN, argument)
+        self._take()
+        return near, far
+
+    def _take(self) -> int:
+        self.poller.poll()
+        data = os.read(self.fd, 4096)
+        os.write(self.fd, data)
+        return len(data) // 4
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
+
+    def round_trip(self) -> None:
+        """Send an event there and one back, on the first pair."""
+        for port in self.pairs[0]:
+            fcntl.ioctl(self.fd, lib.IOCTL_NOTIFY, bytearray(struct.pack("=I", port)))
+            self._take()
+
+    def notify_each(self, ports: int) -> None:
+        """Notify that many ports."""
+        for argument in self.notifications[:ports]:
+            fcntl.ioctl(self.fd, lib.IOCTL_NOTIFY, argument)
+
+    def drain(self, events: int) -> None:
+        """Take that many events, a page at a time."""
+        while events:
+            events -= self._take()
+
+
+class Bare:
+    """The compiled functions with nothing around them: what is left is Python's own.
+
+    No check, no bookkeeping, no other thread, no close: less than this no library can do.
+    """
+
+    def __init__(self, pairs: int) -> None:
+        self._library = Library(pairs)
+        self._fd = self._library.channel.fileno()
+        self._view = memoryview(bytearray(4096)).cast("I")
+        self._buffer = ffi.from_buffer("uint32_t[]", self._view)
+        self._ends = [self._library.near[0], self._library.far[0]]
+        self._words = [struct.pack("=I", end) for end in reversed(self._ends)]
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._library.close()
+
+    def round_trip(self) -> None:
+        """Send an event there and one back, on the first pair."""
+        for end, word in zip(self._ends, self._words, strict=True):
+            lib.notify(self._fd, end)
+            lib.take(self._fd, -1, -1, self._buffer, 1024)
+            os.write(self._fd, word)
+
+    def notify_many(self, ports: int) -> None:
+        """Notify that many ports with one call."""
+        self._library.notify_many(ports)
+
+    def drain(self, events: int) -> None:
+        """Take that many events, as lists of ints, a page at a time."""
+        while events:
+            count = lib.take(self._fd, -1, -1, self._buffer, 1024)
+            ports = self._view[:count].tolist()
+            os.write(self._fd, array("I", ports))
+            events -= count
+
+
+class ThroughCtypes:
+    """The C library, called from Python through ctypes, with many loopback pairs on one handle."""
+
+    def __init__(self, pairs: int) -> None:
+        self._library = ctypes.CDLL("libxenevtchn.so.1")
+        self._library.xenevtchn_open.restype = ctypes.c_void_p
+        self._handle = ctypes.c_void_p(self._library.xenevtchn_open(None, 0))
+        self._near = []
+        for _ in range(pairs):
+            near = self._library.xenevtchn_bind_unbound_port(self._handle, DOMID_SELF)
+            self._near.append(near)
+            self._library.xenevtchn_bind_interdomain(self._handle, DOMID_SELF, near)
+            self._take()
+
+    def _take(self) -> None:
+        port = self._library.xenevtchn_pending(self._handle)
+        self._library.xenevtchn_unmask(self._handle, port)
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._library.xenevtchn_close(self._handle)
+
+    def notify_each(self, ports: int) -> None:
+        """Notify that many ports."""
+        for port in self._near[:ports]:
+            self._library.xenevtchn_notify(self._handle, port)
+
+    def drain(self, events: int) -> None:
+        """Take that many events, one after the other."""
+        for _ in range(events):
+            self._take()

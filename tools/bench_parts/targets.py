@@ -1,0 +1,53 @@
+"""What the benchmarks have to reach."""
+
+from collections.abc import Sequence
+
+from bench_parts.measure import Result
+from bench_parts.real import ROUND_TRIP_WITH
+
+# By case and subject, the least that the first subject's value divided by the other's may be.
+LEAST = {
+    ("drain 1,000 ports", "this, wait/unmask"): 40.0,
+    ("drain 1,000 ports", "this, events()"): 20.0,
+    ("drain 1,000 ports", "this, asyncio"): 10.0,
+    ("notify 1,000 ports", "this, notify_many"): 1 / 1.05,
+    ("round trip", "this"): 1 / 1.05,
+    ("round trip", "this, asyncio"): 1 / 1.5,
+    ("bind and close 1,000 pairs", "this"): 1 / 1.1,
+}
+
+# The most that it may be.
+MOST = {
+    ("the fake's cycle with 1 ports bound", "socketpair"): 5.0,
+    ("the fake's cycle with 100,001 ports bound", "socketpair"): 5.0,
+    ("an event on the shared fake", "echo"): 6.0,
+    ("start the command", "import click"): 2.5,
+}
+
+# The most, in microseconds, that importing may take over a bare interpreter.
+IMPORT_MOST = 12_000
+
+# The least that a round trip's ratio with the most ports bound may be of that with the fewest.
+GROWTH_LEAST = 0.8
+
+
+def missed(results: Sequence[Result]) -> list[str]:
+    """Say which targets the results miss, a line each."""
+    lines = []
+    for result in results:
+        for name, ratio in result.ratios.items():
+            least = LEAST.get((result.case, name), 0.0)
+            most = MOST.get((result.case, name), float("inf"))
+            if not least <= ratio <= most:
+                wanted = f"at least {least:.2f}" if ratio < least else f"at most {most:.2f}"
+                lines.append(f"missed: {result.case}, {name}: {ratio:.2f}, not {wanted}")
+        if result.case == "import":
+            ours, bare = result.values.values()
+            if ours - bare > IMPORT_MOST:
+                lines.append(f"missed: import: {ours - bare:.0f} us, not at most {IMPORT_MOST}")
+    growth = [r.ratios["this"] for r in results if r.case.startswith(ROUND_TRIP_WITH)]
+    if growth and growth[-1] < GROWTH_LEAST * growth[0]:
+        lines.append(
+            f"missed: growth: {growth[-1]:.2f} with the most ports, {growth[0]:.2f} before"
+        )
+    return lines
