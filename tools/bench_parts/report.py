@@ -111,19 +111,17 @@ def _plot(growth: Sequence[Result]) -> str:
     def y(value: float) -> float:
         return round(_HEIGHT - _BOTTOM - value / top * (_HEIGHT - _TOP - _BOTTOM), 1)
 
+    size = f'width="{_WIDTH}" height="{_HEIGHT}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
-        f' width="{_WIDTH}" height="{_HEIGHT}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {size}>',
         "  <title>The time of a round trip by the number of ports bound</title>",
         _STYLE,
-        f'  <rect class="card" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{_HEIGHT - 1}"'
-        ' rx="10"/>',
+        f'  <rect class="card" {size} rx="10"/>',
     ]
     for step in range(5):
         value = top * step / 4
         lines += [
-            f'  <line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value)}"'
-            f' y2="{y(value)}"/>',
+            f'  <path class="grid" d="M{_LEFT} {y(value)}H{_WIDTH - _RIGHT}"/>',
             f'  <text x="{_LEFT - 8}" y="{y(value) + 5}" text-anchor="end">{value:g} us</text>',
         ]
     for count in ports:
@@ -138,9 +136,10 @@ def _plot(growth: Sequence[Result]) -> str:
     for name, kind in _CLASSES.items():
         values = [result.values[name] for result in growth]
         points = " ".join(f"{x(c)},{y(v)}" for c, v in zip(ports, values, strict=True))
+        end = f'x="{_WIDTH - _RIGHT}" y="{y(values[-1]) - 8}"'
         lines += [
             f'  <polyline class="{kind}" points="{points}"/>',
-            f'  <text x="{_WIDTH - _RIGHT}" y="{y(values[-1]) - 8}" text-anchor="end">{name}</text>',
+            f'  <text {end} text-anchor="end">{name}</text>',
         ]
     return "\n".join([*lines, "</svg>\n"])
 
@@ -150,5 +149,5 @@ def _number(case: str) -> int:
 
 
 def _round_up(value: float) -> float:
-    step = 10 ** math.floor(math.log10(value))
+    step = 10.0 ** math.floor(math.log10(value))
     return math.ceil(value / step) * step
