@@ -83,6 +83,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
             {
                 "C library": only(c_drain, before=c_notify),
                 "this, wait/unmask": only(drain, before=notify),
+                "this, read_into/unmask": only(timed_whole(ours.drain_into), before=notify),
                 "this, events()": only(timed_whole(ours.drain_loop), before=notify),
                 "this, asyncio": only(in_asyncio, before=other.notify_many),
                 "bare calls": only(timed_whole(bare.drain), before=bare.notify_many),

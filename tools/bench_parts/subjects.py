@@ -48,6 +48,7 @@ class Library:
         self.channel = EventChannel.open()
         self.near = []
         self.far = []
+        self._buffer = memoryview(array("I", bytes(4096)))
         for _ in range(pairs):
             near = self.channel.bind_unbound_port(DOMID_SELF)
             self.near.append(near)
@@ -80,6 +81,13 @@ class Library:
             ports = self.channel.wait()
             self.channel.unmask(ports)
             events -= len(ports)
+
+    def drain_into(self, events: int) -> None:
+        """Take that many events by read_into and unmask, without an int for any of them."""
+        while events:
+            count = self.channel.read_into(self._buffer)
+            self.channel.unmask(self._buffer[:count])
+            events -= count
 
     def drain_loop(self, events: int) -> None:
         """Take that many events by the loop over events."""
