@@ -11,7 +11,7 @@ from .channel import EventChannel
 from .errors import ChannelClosed, RingOverflow
 
 # How often in a row events that are there already may be taken without a turn for other tasks.
-_TURNS = 16
+_TURNS = 32
 
 
 class AsyncEventChannel:
@@ -183,10 +183,10 @@ class AsyncEventChannel:
 
         Where events come faster than they are handled, the loop has its turn all the same.
         """
-        if not self._turns or not self._watch.is_free(port):
-            return []
-        self._turns -= 1
-        return self._take()
+        if self._turns and self._watch.is_free(port):
+            self._turns -= 1
+            return self._take()
+        return []
 
     def _take(self) -> list[int]:
         try:
@@ -243,22 +243,24 @@ class _Events(AsyncIterator[int]):
     def __init__(self, owner: AsyncEventChannel) -> None:
         self._owner = owner
         self._backlog = owner._inbox.backlog
-        self._bindings = owner.channel._bindings
+        self._unbound = owner.channel._bindings.unbound
         self._done: list[int] = []
 
     async def __anext__(self) -> int:
         while True:
-            while self._backlog:
-                port = self._backlog.popleft()
-                if port not in self._bindings.unbound or not self._bindings.is_stale(port):
-                    self._done.append(port)
-                    return port
-            done, self._done = self._done, []
-            self._owner.channel.unmask(done)
-            if ports := self._owner._take_now(None):
-                self._backlog.extend(ports)
-            else:
-                await self._owner._wait(None)
+            if not self._backlog:
+                await self._refill()
+            port = self._backlog.popleft()
+            if port not in self._unbound or not self._owner.channel._bindings.is_stale(port):
+                self._done.append(port)
+                return port
+
+    async def _refill(self) -> None:
+        done, self._done = self._done, []
+        self._owner.channel.unmask(done)
+        self._backlog.extend(self._owner._take_now(None))
+        while not self._backlog:
+            await self._owner._wait(None)
 
     def __del__(self) -> None:
         self._owner.channel._unmask_left(self._done)

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
+from itertools import repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, SupportsIndex
 
@@ -446,15 +448,13 @@ class EventChannel:
         backlog, unbound = self._inbox.backlog, self._bindings.unbound
         try:
             while True:
-                while backlog:
-                    try:
-                        port = backlog.popleft()
-                    except IndexError:  # another reader was faster
-                        break
-                    if port in unbound and self._bindings.is_stale(port):
-                        continue
-                    done.append(port)
-                    yield port
+                # Until it is empty, whoever else takes from it meanwhile.
+                with contextlib.suppress(IndexError):
+                    for port in map(deque.popleft, repeat(backlog)):
+                        if port in unbound and self._bindings.is_stale(port):
+                            continue
+                        done.append(port)
+                        yield port
                 if done:
                     self.unmask(done)
                     done.clear()
