@@ -153,7 +153,7 @@ class EventChannel:
                 when the domain has no port left.
         """
         virq = check_uint32("virq", virq)
-        return self._bind(Binding(Request.BIND_VIRQ, virq=virq), virq)
+        return self._bind(Binding(Request.BIND_VIRQ, virq), virq)
 
     def bind_interdomain(
         self, remote_domain: SupportsIndex, remote_port: SupportsIndex, *, drain: bool = False
@@ -178,7 +178,7 @@ class EventChannel:
         """
         domid = check_domid("remote_domain", remote_domain)
         port = check_uint32("remote_port", remote_port)
-        binding = Binding(Request.BIND_INTERDOMAIN, remote_domain=domid, remote_port=port)
+        binding = Binding(Request.BIND_INTERDOMAIN, None, domid, port)
         if not drain:
             return self._bind(binding, domid, port)
         with self._bindings.lock:
@@ -203,7 +203,7 @@ class EventChannel:
             OSError: ENOSPC when this domain has no port left.
         """
         domid = check_domid("remote_domain", remote_domain)
-        return self._bind(Binding(Request.BIND_UNBOUND_PORT, remote_domain=domid), domid)
+        return self._bind(Binding(Request.BIND_UNBOUND_PORT, None, domid), domid)
 
     def bind_static(self, port: SupportsIndex) -> None:
         """Take over a port that exists already: one that Xen set up at boot for this domain.
@@ -492,8 +492,16 @@ class EventChannel:
             self.unmask(ports)
 
     def _bind(self, binding: Binding, *arguments: int) -> int:
+        handle = self._handle
         with self._bindings.lock:
-            with self._handle as device:
-                port = device.ioctl(binding.request, *arguments)
+            try:  # as handle.Handle says
+                handle.users.append(None)
+                if not handle.usable:
+                    handle.refuse()
+                port = handle.device.ioctl(binding.request, *arguments)
+            finally:
+                handle.users.pop()
+                if not handle.usable:
+                    handle.leave()
             self._bindings.add(port, binding)
         return port

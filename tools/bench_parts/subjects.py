@@ -228,3 +228,18 @@ class ThroughCtypes:
         """Take that many events, one after the other."""
         for _ in range(events):
             self._take()
+
+
+def bind_and_close(pairs: int) -> None:
+    """Connect that many pairs on one handle and close it."""
+    with EventChannel.open() as channel:
+        for _ in range(pairs):
+            channel.bind_interdomain(DOMID_SELF, channel.bind_unbound_port(DOMID_SELF))
+
+
+def bind_and_close_bare(pairs: int) -> None:
+    """Do the same with the compiled functions and nothing around them."""
+    fd = os.open("/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
+    for _ in range(pairs):
+        lib.bind_interdomain(fd, DOMID_SELF, lib.bind_unbound_port(fd, DOMID_SELF))
+    os.close(fd)
