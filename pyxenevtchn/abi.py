@@ -195,6 +195,9 @@ def check_uint32(name: str, value: SupportsIndex) -> int:
         TypeError: not an integer.
         ValueError: negative, or over 32 bits.
     """
+    # What nearly all are, in fewer steps.
+    if type(value) is int and not value >> 32:
+        return value
     return _check(name, value, UINT32_MAX)
 
 
@@ -205,6 +208,8 @@ def check_domid(name: str, value: SupportsIndex) -> int:
         TypeError: not an integer.
         ValueError: negative, or over 16 bits.
     """
+    if type(value) is int and not value >> 16:
+        return value
     return _check(name, value, DOMID_MAX)
 
 

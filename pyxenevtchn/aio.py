@@ -11,7 +11,7 @@ from .channel import EventChannel
 from .errors import ChannelClosed, RingOverflow
 
 # How often in a row events that are there already may be taken without a turn for other tasks.
-_TURNS = 32
+_TURNS = 100
 
 
 class AsyncEventChannel:
@@ -128,7 +128,7 @@ class AsyncEventChannel:
             return ports
         while not self._inbox.backlog:
             await self._wait(None)
-        return self._inbox.wait(0)
+        return self.channel.wait(0)
 
     def events(self) -> AsyncIterator[int]:
         """Go through the events as they come: ``async for port in channel.events(): ...``.
@@ -183,29 +183,34 @@ class AsyncEventChannel:
 
         Where events come faster than they are handled, the loop has its turn all the same.
         """
-        if self._turns and self._watch.is_free(port):
-            self._turns -= 1
-            return self._take()
-        return []
-
-    def _take(self) -> list[int]:
+        if not self._turns or not self._watch.is_free(port):
+            return []
+        self._turns -= 1
         try:
-            return self._inbox.wait(0)
+            return self.channel.wait(0)
         except RingOverflow:
             if self._on_overflow is None:
                 raise
-            self._on_overflow(self.channel.recover())
-            self._watch.renew()
+            self._recover(self._on_overflow)
         return []
 
     def _read_ring(self) -> None:
         """Take what the ring has and wake those whom it concerns."""
-        self._inbox.backlog.extend(self._take())
+        try:
+            self._inbox.backlog.extend(self.channel.wait(0))
+        except RingOverflow:
+            if self._on_overflow is None:
+                raise
+            self._recover(self._on_overflow)
         if self._watch.has_consumer:
             if self._inbox.backlog:
                 self._watch.wake(None)
         else:
             self._dispatch()
+
+    def _recover(self, on_overflow: Callable[[frozenset[int]], object]) -> None:
+        on_overflow(self.channel.recover())
+        self._watch.renew()
 
     def _dispatch(self) -> None:
         """Count the backlog's events for their ports."""

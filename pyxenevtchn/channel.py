@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Self, SupportsIndex
 
 from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports
 from .bindings import Binding, Bindings
-from .device import Device, adopt_device, open_device
+from .device import PAGE_PORTS, Device, adopt_device, open_device
 from .errors import ChannelClosed, RingOverflow, partial_notify
 from .handle import Handle
-from .inbox import Inbox
+from .inbox import Inbox, check_timeout
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -414,7 +414,19 @@ class EventChannel:
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
         """
-        return self._inbox.wait(timeout)
+        inbox, handle = self._inbox, self._handle
+        try:  # as handle.Handle says
+            handle.users.append(None)
+            if not handle.usable:
+                handle.refuse()
+            if not inbox.backlog:
+                return inbox.from_ring(handle.device, timeout, PAGE_PORTS)
+            check_timeout(timeout)
+            return inbox.from_backlog(PAGE_PORTS)
+        finally:
+            handle.users.pop()
+            if not handle.usable:
+                handle.leave()
 
     def events(
         self,
@@ -459,7 +471,7 @@ class EventChannel:
                     self.unmask(done)
                     done.clear()
                 try:
-                    ports = self._inbox.wait(timeout)
+                    ports = self.wait(timeout)
                 except RingOverflow:
                     if on_overflow is None:
                         raise

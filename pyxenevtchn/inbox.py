@@ -35,7 +35,7 @@ class Inbox:
 
     def poll(self, timeout: float | None) -> int:
         """Wait until there is something to read (see EventChannel.poll)."""
-        _check_timeout(timeout)
+        check_timeout(timeout)
         with self._handle as device:
             if self.backlog:
                 return self._handle.poll(device, 0) or select.POLLIN
@@ -46,8 +46,8 @@ class Inbox:
         with self._handle as device:
             if not most:
                 return []
-            ports = self._from_backlog(most)
-            ports = ports or self._from_ring(device, None if device.blocking else 0, most)
+            ports = self.from_backlog(most)
+            ports = ports or self.from_ring(device, None if device.blocking else 0, most)
             if not ports:
                 raise operation_error("read", (most * PORT_BYTES,), errno.EAGAIN, device.name)
             return ports
@@ -55,7 +55,7 @@ class Inbox:
     def read_into(self, buffer: memoryview) -> int:
         """Take what is there into a buffer, never waiting; return how many ports it is."""
         with self._handle as device:
-            ports: Sequence[int] = self._from_backlog(len(buffer) // PORT_BYTES)
+            ports: Sequence[int] = self.from_backlog(len(buffer) // PORT_BYTES)
             while not ports and buffer:
                 size = device.readinto(buffer)
                 ports = buffer[:size].cast("I")
@@ -64,22 +64,6 @@ class Inbox:
                 ports = self._without_drained(device, ports.tolist())
             buffer[: PORT_BYTES * len(ports)] = pack_ports(ports)
             return len(ports)
-
-    def wait(self, timeout: float | None) -> list[int]:
-        """Wait until something is there and take it; [] when the time is over."""
-        handle = self._handle
-        try:  # as handle.Handle says
-            handle.users.append(None)
-            if not handle.usable:
-                handle.refuse()
-            if not self.backlog:
-                return self._from_ring(handle.device, timeout, PAGE_PORTS)
-            _check_timeout(timeout)
-            return self._from_backlog(PAGE_PORTS)
-        finally:
-            handle.users.pop()
-            if not handle.usable:
-                handle.leave()
 
     def pop_backlog(self) -> int | None:
         """Take the oldest port of the backlog; None when it is empty."""
@@ -109,7 +93,7 @@ class Inbox:
         deadline = time.monotonic() + _DRAIN_TIMEOUT
         with self._handle as device:
             while port in self._drained_ports and time.monotonic() < deadline:
-                self.backlog.extend(self._from_ring(device, 0.01, PAGE_PORTS))
+                self.backlog.extend(self.from_ring(device, 0.01, PAGE_PORTS))
 
     def forget(self, *ports: int) -> None:
         """Swallow no event of these ports; they are unbound, or what they had is gone."""
@@ -118,13 +102,13 @@ class Inbox:
                 self._drained_ports.discard(port)
                 self._drains -= 1
 
-    def _from_ring(self, device: Device, timeout: float | None, most: int) -> list[int]:
+    def from_ring(self, device: Device, timeout: float | None, most: int) -> list[int]:
         """Wait until something is in the ring and take it; [] when the time is over."""
         handle = self._handle
         wake = handle.wake if handle.wake >= 0 else handle.make_wake()
         left = timeout
         if timeout:
-            _check_timeout(timeout)
+            check_timeout(timeout)
             # In a burst something is there at once: not a moment for the clock, which is a system
             # call in a PV domain.
             left = 0
@@ -146,7 +130,8 @@ class Inbox:
             if left is not None and left <= 0:
                 return []
 
-    def _from_backlog(self, most: int) -> list[int]:
+    def from_backlog(self, most: int) -> list[int]:
+        """Take from the backlog."""
         ports: list[int] = []
         while len(ports) < most and (port := self.pop_backlog()) is not None:
             ports.append(port)
@@ -164,6 +149,11 @@ class Inbox:
         return ports
 
 
-def _check_timeout(timeout: float | None) -> None:
+def check_timeout(timeout: float | None) -> None:
+    """Refuse what cannot be waited.
+
+    Raises:
+        ValueError: the timeout is negative or not a number.
+    """
     if not (timeout is None or timeout >= 0):
         raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
