@@ -85,7 +85,11 @@ class Library:
     def drain_into(self, events: int) -> None:
         """Take that many events by read_into and unmask, without an int for any of them."""
         while events:
-            count = self.channel.read_into(self._buffer)
+            try:
+                count = self.channel.read_into(self._buffer)
+            except BlockingIOError:
+                self.channel.poll()
+                continue
             self.channel.unmask(self._buffer[:count])
             events -= count
 
