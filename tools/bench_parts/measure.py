@@ -1,8 +1,9 @@
 """How everything here is measured: subjects in turn, medians, and ratios within each round."""
 
+import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 Subject = Callable[[int], float]
@@ -81,6 +82,19 @@ def timed_whole(operation: Callable[[int], object]) -> Subject:
         return (time.perf_counter_ns() - start) / times
 
     return run
+
+
+def timed_in(
+    runner: asyncio.Runner, operation: Callable[[int], Coroutine[None, None, None]]
+) -> Subject:
+    """Make a subject of a coroutine function, timed from within the event loop as it runs."""
+
+    async def timed(times: int) -> float:
+        start = time.perf_counter_ns()
+        await operation(times)
+        return (time.perf_counter_ns() - start) / times
+
+    return lambda times: runner.run(timed(times))
 
 
 def only(

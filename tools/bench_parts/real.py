@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from bench_parts.measure import Result, compare, only, timed, timed_whole
+from bench_parts.measure import Result, compare, only, timed, timed_in, timed_whole
 from bench_parts.subjects import (
     Bare,
     CLibrary,
@@ -66,7 +66,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
             {
                 "C library": c.subject("round_trip"),
                 "this": timed(ours.round_trip),
-                "this, asyncio": timed_whole(lambda n: loop.run(other.round_trips_asyncio(n))),
+                "this, asyncio": timed_in(loop, other.round_trips_asyncio),
                 "bare calls": timed(bare.round_trip),
                 "fcntl": timed(plain.round_trip),
             },
@@ -88,7 +88,6 @@ def run(program: str, rounds: int) -> Iterator[Result]:
             times=BURST,
             rounds=rounds,
         )
-        in_asyncio = timed_whole(lambda n: loop.run(other.drain_asyncio(n)))
         yield compare(
             "drain 1,000 ports",
             "port",
@@ -97,7 +96,9 @@ def run(program: str, rounds: int) -> Iterator[Result]:
                 "this, wait/unmask": only(drain, before=notify),
                 "this, read_into/unmask": only(timed_whole(ours.drain_into), before=notify),
                 "this, events()": only(timed_whole(ours.drain_loop), before=notify),
-                "this, asyncio": only(in_asyncio, before=other.notify_many),
+                "this, asyncio": only(
+                    timed_in(loop, other.drain_asyncio), before=other.notify_many
+                ),
                 "bare calls": only(timed_whole(bare.drain), before=bare.notify_many),
                 "fcntl": only(timed_whole(plain.drain), before=plain.notify_each),
                 "C library, ctypes": only(timed_whole(foreign.drain), before=foreign.notify_each),
