@@ -136,11 +136,14 @@ def shell(
 
 @contextmanager
 def running(
-    *arguments: Argument, device: str = "fake:", more: Mapping[str, str] | None = None
+    *arguments: Argument,
+    device: str = "fake:",
+    more: Mapping[str, str] | None = None,
+    program: str = COMMAND,
 ) -> Iterator[Running]:
-    """Start the command, its standard output and error on pipes; kill it if it has not ended."""
+    """Start the command, or another program, on pipes; kill it if it has not ended."""
     with subprocess.Popen(
-        [COMMAND, *arguments],
+        [program, *arguments],
         env=environment(device, more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

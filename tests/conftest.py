@@ -107,3 +107,13 @@ def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoRetur
     if name == "real" and not os.access(DEVICE_NODE, os.R_OK | os.W_OK):
         unavailable(f"no usable {DEVICE_NODE} here: tools/test --xen runs this on a real Xen")
     return name
+
+
+@pytest.fixture
+def device(backend: str, shared_server: SharedServer) -> Iterator[str]:
+    """The name of a device, in dom0; a server is clean in the end."""
+    if backend == "server":
+        with shared_server.lend() as lent:
+            yield lent.name()
+    else:
+        yield DEVICE_NODE if backend == "real" else "fake:"
