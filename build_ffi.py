@@ -28,7 +28,7 @@ static int restrict_domid(int fd, uint16_t domid);
 static int bind_static(int fd, uint32_t port);
 
 static long notify_many(int fd, const uint32_t *ports, long count);
-static long take(int fd, int wake, int64_t timeout, uint32_t *ports, long room);
+static long take(int fd, int wake, int64_t timeout, uint32_t *page, long room);
 """
 
 SOURCE = """
@@ -131,7 +131,9 @@ static int bind_static(int fd, uint32_t port)
 #
 # take: read what is pending on a descriptor that does not block; where nothing is, wait until it is
 # or ``wake`` can be read, at most ``timeout`` nanoseconds (negative: for ever). Returns how many
-# ports were read, -1 with errno set, or 0: the time is over, or it is worth a look why not.
+# ports were read, -1 with errno set, or 0: the time is over, or it is worth a look why not. The
+# page's first word says it too, for a caller whom an exception has kept from hearing it; the ports
+# come after it.
 BATCH = """
 static long notify_many(int fd, const uint32_t *ports, long count)
 {
@@ -141,25 +143,25 @@ static long notify_many(int fd, const uint32_t *ports, long count)
     return sent;
 }
 
-static long read_ports(int fd, uint32_t *ports, long room)
+static long read_page(int fd, uint32_t *page, long room)
 {
-    ssize_t size = read(fd, ports, room * sizeof(*ports));
-    if (size >= 0)
-        return size / sizeof(*ports);
-    return errno == EAGAIN ? 0 : -1;
+    ssize_t size = read(fd, page + 1, room * sizeof(*page));
+    long count = size < 0 ? 0 : size / sizeof(*page);
+    page[0] = count;
+    return size < 0 && errno != EAGAIN ? -1 : count;
 }
 
-static long take(int fd, int wake, int64_t timeout, uint32_t *ports, long room)
+static long take(int fd, int wake, int64_t timeout, uint32_t *page, long room)
 {
     /* Read first: in a burst something is always there, and poll would be one system call more. */
-    long count = read_ports(fd, ports, room);
+    long count = read_page(fd, page, room);
     if (count != 0 || timeout == 0)
         return count;
     struct pollfd either[] = { { fd, POLLIN, 0 }, { wake, POLLIN, 0 } };
     struct timespec most = { timeout / 1000000000, timeout % 1000000000 };
     if (ppoll(either, 2, timeout < 0 ? NULL : &most, NULL) < 0)
         return errno == EINTR ? 0 : -1;
-    return either[0].revents ? read_ports(fd, ports, room) : 0;
+    return either[0].revents ? read_page(fd, page, room) : 0;
 }
 """
 

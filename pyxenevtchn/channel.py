@@ -415,18 +415,25 @@ class EventChannel:
             ChannelClosed: the handle was closed, before or while this waited.
         """
         inbox, handle = self._inbox, self._handle
-        try:  # as handle.Handle says
-            handle.users.append(None)
-            if not handle.usable:
-                handle.refuse()
-            if not inbox.backlog:
-                return inbox.from_ring(handle.device, timeout, PAGE_PORTS)
-            check_timeout(timeout)
-            return inbox.from_backlog(PAGE_PORTS)
-        finally:
-            handle.users.pop()
-            if not handle.usable:
-                handle.leave()
+        ports: list[int] = []
+        try:
+            try:  # as handle.Handle says
+                handle.users.append(None)
+                if not handle.usable:
+                    handle.refuse()
+                if inbox.backlog:
+                    check_timeout(timeout)
+                    ports = inbox.from_backlog(PAGE_PORTS)
+                else:
+                    ports = inbox.from_ring(handle.device, timeout, PAGE_PORTS)
+            finally:
+                handle.users.pop()
+                if not handle.usable:
+                    handle.leave()
+        except BaseException:  # a signal handler's, in the midst of it
+            inbox.put_back(ports)
+            raise
+        return ports
 
     def events(
         self,
@@ -457,6 +464,7 @@ class EventChannel:
             ChannelClosed: the handle was closed, before or during the loop.
         """
         done: list[int] = []
+        port = None
         backlog, unbound = self._inbox.backlog, self._bindings.unbound
         try:
             while True:
@@ -465,8 +473,10 @@ class EventChannel:
                     for port in map(deque.popleft, repeat(backlog)):
                         if port in unbound and self._bindings.is_stale(port):
                             continue
-                        done.append(port)
+                        # Nothing in between: no signal handler comes before the loop has it.
                         yield port
+                        done.append(port)
+                port = None
                 if done:
                     self.unmask(done)
                     done.clear()
@@ -481,7 +491,7 @@ class EventChannel:
                     return
                 backlog.extend(ports)
         finally:
-            self._unmask_left(done)
+            self._unmask_left(done if port is None else [*done, port])
 
     def recover(self) -> frozenset[int]:
         """Go on after an overflow: empty the ring and unmask every bound port.

@@ -7,6 +7,7 @@ driver and on the fake.
 import os
 import select
 import sys
+from collections import deque
 from collections.abc import Hashable
 from typing import Protocol, cast
 
@@ -77,7 +78,7 @@ class Device(Protocol):
             RingOverflow: events were dropped since the last RESET.
         """
 
-    def take(self, most: int, wake: int, timeout: float | None) -> list[int]:
+    def take(self, most: int, wake: int, timeout: float | None, backlog: deque[int]) -> list[int]:
         """Wait until ports are pending and take them: poll and read in one.
 
         It never waits where ``wake`` cannot end it, whether the device blocks or not.
@@ -86,6 +87,8 @@ class Device(Protocol):
             most: how many ports to take.
             wake: a descriptor that ends the wait once it can be read.
             timeout: seconds; None waits for ever, 0 not at all.
+            backlog: where ports go that were taken, and that an exception, a signal handler's,
+                keeps from being returned.
 
         Returns:
             The ports, oldest first; [] where there are none, and perhaps before the time is over.

@@ -43,14 +43,19 @@ class Inbox:
 
     def read(self, most: int) -> list[int]:
         """Take what is there; where nothing is, wait or fail as the device does."""
-        with self._handle as device:
-            if not most:
-                return []
-            ports = self.from_backlog(most)
-            ports = ports or self.from_ring(device, None if device.blocking else 0, most)
-            if not ports:
-                raise operation_error("read", (most * PORT_BYTES,), errno.EAGAIN, device.name)
-            return ports
+        ports: list[int] = []
+        try:
+            with self._handle as device:
+                if most:
+                    ports = self.from_backlog(most)
+                    ports = ports or self.from_ring(device, None if device.blocking else 0, most)
+        except BaseException:
+            self.put_back(ports)
+            raise
+        if most and not ports:
+            name = self._handle.device.name
+            raise operation_error("read", (most * PORT_BYTES,), errno.EAGAIN, name)
+        return ports
 
     def read_into(self, buffer: memoryview) -> int:
         """Take what is there into a buffer, never waiting; return how many ports it is."""
@@ -114,7 +119,7 @@ class Inbox:
             left = 0
         deadline = None
         while True:
-            ports = device.take(most, wake, left)
+            ports = device.take(most, wake, left, self.backlog)
             if ports:
                 if self._drains:
                     ports = self._without_drained(device, ports)
@@ -136,6 +141,10 @@ class Inbox:
         while len(ports) < most and (port := self.pop_backlog()) is not None:
             ports.append(port)
         return ports
+
+    def put_back(self, ports: list[int]) -> None:
+        """Put what was taken, and did not come to whoever took it, in front of the backlog."""
+        self.backlog.extendleft(reversed(ports))
 
     def _without_drained(self, device: Device, ports: list[int]) -> list[int]:
         with self._drain_lock:

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
@@ -39,9 +40,9 @@ class KernelDevice:
         self._closefd = closefd
         # One reader at a time where the driver's read would wait: nothing could wake it there.
         self._reading = threading.RLock()
-        # A buffer serves one call at a time; those that nobody uses now, each as C and as Python
+        # A page serves one call at a time; those that nobody uses now, each as C and as Python
         # know it.
-        self._buffers: list[tuple[Pointer, memoryview]] = []
+        self._pages: list[tuple[Pointer, memoryview]] = []
 
     @classmethod
     def open(cls, path: str, *, nonblocking: bool, cloexec: bool) -> Self:
@@ -90,20 +91,29 @@ class KernelDevice:
         except OSError as error:
             raise operation_error("read", (len(buffer),), error.errno or 0, self.name) from None
 
-    def take(self, most: int, wake: int, timeout: float | None) -> list[int]:
+    def take(self, most: int, wake: int, timeout: float | None, backlog: deque[int]) -> list[int]:
         if self.blocking:
             return self._take_blocking(most, wake, timeout)
         try:
-            buffer, view = self._buffers.pop()
+            page = self._pages.pop()
         except IndexError:
-            view = memoryview(bytearray(PAGE_PORTS * PORT_BYTES)).cast("I")
-            buffer = ffi.from_buffer("uint32_t[]", view)
-        nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
-        count = _take(self._fd, wake, nanoseconds, buffer, most)
-        if count < 0:
-            raise operation_error("read", (most * PORT_BYTES,), ffi.errno, self.name)
-        ports = [view[0]] if count == 1 else view[:count].tolist()
-        self._buffers.append((buffer, view))
+            view = memoryview(bytearray((1 + PAGE_PORTS) * PORT_BYTES)).cast("I")
+            page = ffi.from_buffer("uint32_t[]", view), view
+        buffer, view = page
+        view[0] = 0
+        ports: list[int] | None = None
+        try:
+            nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
+            count = _take(self._fd, wake, nanoseconds, buffer, most)
+            if count < 0:
+                raise operation_error(  # noqa: TRY301 - then there is nothing in the page
+                    "read", (most * PORT_BYTES,), ffi.errno, self.name
+                )
+            ports = [view[1]] if count == 1 else view[1 : count + 1].tolist()
+            self._pages.append(page)
+        except BaseException:
+            backlog.extend(view[1 : view[0] + 1] if ports is None else ports)
+            raise
         return ports
 
     def _take_blocking(self, most: int, wake: int, timeout: float | None) -> list[int]:

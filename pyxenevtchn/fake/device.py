@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Hashable
 from typing import Protocol, Self
 
@@ -152,7 +153,13 @@ class FakeDevice:
         buffer[: len(data)] = data
         return len(data)
 
-    def take(self, most: int, wake: int, timeout: float | None) -> list[int]:
+    def take(
+        self,
+        most: int,
+        wake: int,
+        timeout: float | None,
+        backlog: deque[int],  # noqa: ARG002 - a fake's own steps are no safer from a signal handler
+    ) -> list[int]:
         if timeout == 0 or poll_device(self, wake, timeout):
             with contextlib.suppress(BlockingIOError):  # another reader was faster
                 return unpack_ports(self._read(most * PORT_BYTES))

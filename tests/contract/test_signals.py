@@ -1,6 +1,7 @@
 """Signals while a call waits: Ctrl-C ends it at once, others go by unnoticed."""
 
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -121,3 +122,42 @@ def test_calls_that_signals_cut_short_leave_no_descriptor_behind(
         channel.close()
         del channel
         assert not os.path.exists(f"/proc/self/fd/{fd}")  # noqa: PTH110
+
+
+class Struck(Exception):
+    pass
+
+
+@pytest.mark.backends("real")
+@pytest.mark.parametrize("take", [EventChannel.wait, EventChannel.read], ids=["wait", "read"])
+def test_an_exception_of_a_signal_handler_loses_no_event(
+    pair: Pair, take: Callable[[EventChannel], list[int]]
+) -> None:
+    chance = random.Random()  # noqa: S311 - no secret
+    armed = False
+
+    def strike(_number: int, _frame: FrameType | None) -> None:
+        if armed:
+            raise Struck
+
+    before = signal.signal(signal.SIGALRM, strike)
+    struck = 0
+    try:
+        while struck < 20:
+            pair.near.notify(pair.near_port)
+            assert pair.far.poll(TIMEOUT)
+            ports: list[int] = []
+            try:
+                armed = True
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 5e-4))
+                ports = take(pair.far)
+                armed = False
+            except Struck:
+                armed = False
+                struck += not ports
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert (ports or pair.far.wait(TIMEOUT)) == [pair.far_port]
+            pair.far.unmask(pair.far_port)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

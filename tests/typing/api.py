@@ -2,6 +2,7 @@
 
 import select
 from array import array
+from collections import deque
 from collections.abc import AsyncIterator, Generator, Hashable, Mapping
 from pathlib import Path
 from typing import Literal, assert_type
@@ -155,7 +156,7 @@ def devices(device: Device, fake: FakeDevice) -> None:
     device.notify(5)
     assert_type(device.notify_many(memoryview(b"")), tuple[int, int])
     assert_type(device.readinto(memoryview(bytearray(4))), int)
-    assert_type(device.take(1024, -1, 0), list[int])
+    assert_type(device.take(1024, -1, 0, deque()), list[int])
     assert_type(device.read(4096), bytes)
     assert_type(device.write(memoryview(b"")), int)
     device.close()

@@ -172,7 +172,7 @@ class Bare:
     def __init__(self, pairs: int) -> None:
         self._library = Library(pairs)
         self._fd = self._library.channel.fileno()
-        self._view = memoryview(bytearray(4096)).cast("I")
+        self._view = memoryview(bytearray(4100)).cast("I")
         self._buffer = ffi.from_buffer("uint32_t[]", self._view)
         self._ends = [self._library.near[0], self._library.far[0]]
         self._words = [struct.pack("=I", end) for end in reversed(self._ends)]
@@ -196,7 +196,7 @@ class Bare:
         """Take that many events, as lists of ints, a page at a time."""
         while events:
             count = lib.take(self._fd, -1, -1, self._buffer, 1024)
-            ports = self._view[:count].tolist()
+            ports = self._view[1 : count + 1].tolist()
             os.write(self._fd, array("I", ports))
             events -= count
 
