@@ -25,7 +25,7 @@ from datetime import datetime
 from pyxenevtchn import EventChannel, Virq
 
 HELD = """\
-xenstored has it on every dom0 with a toolstack, and tells whoever watches the special path
+xenstored has it where there is a toolstack, and tells whoever watches the special path
 @releaseDomain: `xenstore-watch @releaseDomain` writes a line now and one for each domain that shuts
 down or dies; in a program, xs_watch() of libxenstore. `xl list` then shows which are left."""
 

@@ -35,7 +35,7 @@ def hand_over(channel: EventChannel, state: dict[str, int]) -> None:
         main()
     else:
         os.set_inheritable(fd, True)
-        os.execv(sys.executable, [sys.executable, *sys.argv])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def take_over(handover: str) -> tuple[EventChannel, dict[str, int]]:

@@ -10,14 +10,14 @@ xenstore. Here the page is a file, and the port a number that you pass on.
 
 In one domain, a dom0 or domU, as root, each in a terminal of its own:
 
-    python split_driver.py frontend /tmp/page            # says: port PORT
-    python split_driver.py backend /tmp/page PORT
+    python split_driver.py frontend page            # says: port PORT
+    python split_driver.py backend page PORT
 
 On the fake, in two domains of it:
 
     xenevtchn fake serve --socket /tmp/xen
-    XENEVTCHN_DEVICE='fake:unix:/tmp/xen?domid=3' python split_driver.py frontend /tmp/page --peer 0
-    XENEVTCHN_DEVICE=fake:unix:/tmp/xen python split_driver.py backend /tmp/page PORT --peer 3
+    XENEVTCHN_DEVICE='fake:unix:/tmp/xen?domid=3' python split_driver.py frontend page --peer 0
+    XENEVTCHN_DEVICE=fake:unix:/tmp/xen python split_driver.py backend page PORT --peer 3
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pathlib import Path
 
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel, RingOverflow
 
-# The 32-bit words of the page. Each counter has one writer, who writes it after what it counts.
+# The 32-bit words of the page. Who counts up writes the data first; x86 keeps that order.
 ASKED, ANSWERED, DATA, DONE = range(4)
 
 
@@ -46,16 +46,18 @@ async def frontend(channel: AsyncEventChannel, page: memoryview, peer: int) -> N
     """Ask for some squares."""
     port = channel.bind_unbound_port(peer)
     print(f"port {port}", flush=True)
-    for number in range(1, 6):
-        page[DATA] = number
-        page[ASKED] = number
-        channel.notify(port)  # into the void, where nobody has connected yet
-        # A person starts the backend, so the first answer may take its time.
-        async with asyncio.timeout(None if number == 1 else 10):
-            await until(channel, port, lambda: page[ANSWERED] == page[ASKED])
-        print(f"the square of {number} is {page[DATA]}", flush=True)
-    page[DONE] = True
-    channel.notify(port)
+    try:
+        for number in range(1, 6):
+            page[DATA] = number
+            page[ASKED] = number
+            channel.notify(port)  # into the void, where nobody has connected yet
+            # A person starts the backend, so the first answer may take its time.
+            async with asyncio.timeout(None if number == 1 else 10):
+                await until(channel, port, lambda: page[ANSWERED] == page[ASKED])
+            print(f"the square of {number} is {page[DATA]}", flush=True)
+    finally:
+        page[DONE] = True
+        channel.notify(port)
 
 
 async def backend(channel: AsyncEventChannel, page: memoryview, peer: int, offered: int) -> None:
@@ -64,9 +66,11 @@ async def backend(channel: AsyncEventChannel, page: memoryview, peer: int, offer
     print("connected", flush=True)
 
     def serve() -> bool:
-        if page[ASKED] != page[ANSWERED]:
-            page[DATA] **= 2
-            page[ANSWERED] = page[ASKED]
+        # Read once each: a guest may write anything there, and at any time.
+        asked, number = page[ASKED], page[DATA]
+        if asked != page[ANSWERED]:
+            page[DATA] = number**2 & 0xFFFF_FFFF
+            page[ANSWERED] = asked
             channel.notify(port)
         return bool(page[DONE])
 

@@ -1,4 +1,4 @@
-"""A VIRQ that the real hypervisor raises, on demand of the real toolstack."""
+"""VIRQs that the real hypervisor raises, on demand of the real toolstack."""
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 
-from ..toolstack import press_debug_key
+from ..toolstack import let_a_domain_die, press_debug_key
 from .events import TIMEOUT, expect
 
 pytestmark = pytest.mark.backends("real")
@@ -22,3 +22,9 @@ def test_the_console_ring_raises_its_virq(
     channel.unmask(port)
     press_debug_key(unavailable)
     assert channel.wait(TIMEOUT) == [port]
+
+
+def test_the_death_of_a_domain_raises_its_virq(channel: EventChannel) -> None:
+    port = channel.bind_virq(Virq.DOM_EXC)
+    let_a_domain_die()
+    expect(channel, port)
