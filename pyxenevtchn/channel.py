@@ -471,7 +471,7 @@ class EventChannel:
                 # Until it is empty, whoever else takes from it meanwhile.
                 with contextlib.suppress(IndexError):
                     for port in map(deque.popleft, repeat(backlog)):
-                        if port in unbound and self._bindings.is_stale(port):
+                        if unbound and port in unbound and self._bindings.is_stale(port):
                             continue
                         # Nothing in between: no signal handler comes before the loop has it.
                         yield port
