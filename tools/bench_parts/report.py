@@ -44,7 +44,8 @@ def write_page(page: Path, machine: str, results: Sequence[Result]) -> None:
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     body = [f"Made on {machine}.", ""]
-    for result in results:
+    # What is beside the C library comes first.
+    for result in sorted(results, key=lambda result: "C library" not in result.values):
         if not result.case.startswith(ROUND_TRIP_WITH):
             body += _table(result)
     growth = [result for result in results if result.case.startswith(ROUND_TRIP_WITH)]
