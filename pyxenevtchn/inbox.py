@@ -43,6 +43,7 @@ class Inbox:
 
     def read(self, most: int) -> list[int]:
         """Take what is there; where nothing is, wait or fail as the device does."""
+        most = min(most, PAGE_PORTS)
         ports: list[int] = []
         try:
             with self._handle as device:

@@ -104,7 +104,8 @@ class KernelDevice:
         ports: list[int] | None = None
         try:
             nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
-            count = _take(self._fd, wake, nanoseconds, buffer, most)
+            room = most if most < PAGE_PORTS else PAGE_PORTS
+            count = _take(self._fd, wake, nanoseconds, buffer, room)
             if count < 0:
                 raise operation_error(  # noqa: TRY301 - then there is nothing in the page
                     "read", (most * PORT_BYTES,), ffi.errno, self.name

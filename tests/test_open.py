@@ -58,3 +58,11 @@ def test_another_kind_of_device() -> None:
         channel.bind_unbound_port(0)
     assert caught.value.errno == errno.ENOTTY
     assert "not one of the event-channel driver" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("nonblocking", [True, False])
+def test_another_device_gives_no_more_than_the_driver_would(nonblocking: bool) -> None:
+    page = os.sysconf("SC_PAGE_SIZE") // 4
+    with EventChannel.open("/dev/zero", nonblocking=nonblocking) as channel:
+        assert channel.read(2**32 - 1) == [0] * page
+        assert channel.wait(0) == [0] * page
