@@ -104,7 +104,7 @@ class KernelDevice:
         ports: list[int] | None = None
         try:
             nanoseconds = int(min(timeout, _LONGEST) * 1e9) if timeout else -(timeout is None)
-            room = most if most < PAGE_PORTS else PAGE_PORTS
+            room = most if most < PAGE_PORTS else PAGE_PORTS  # noqa: FURB136 - min is a call
             count = _take(self._fd, wake, nanoseconds, buffer, room)
             if count < 0:
                 raise operation_error(  # noqa: TRY301 - then there is nothing in the page
