@@ -8,7 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from ._ffi import ffi, lib
+try:
+    from ._ffi import ffi, lib
+except ModuleNotFoundError as error:
+    error.add_note(
+        "this is a source folder in which nothing has been compiled: run"
+        " `pip install --editable .` there, or start Python in another folder"
+    )
+    raise
 from .abi import PORT_BYTES, Packed, Request, unpack_ports
 from .device import PAGE_PORTS, poll_device
 from .errors import open_error, operation_error

@@ -2,10 +2,14 @@
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import pyxenevtchn
 from pyxenevtchn import EventChannel
 
 
@@ -66,3 +70,16 @@ def test_another_device_gives_no_more_than_the_driver_would(nonblocking: bool) -
     with EventChannel.open("/dev/zero", nonblocking=nonblocking) as channel:
         assert channel.read(2**32 - 1) == [0] * page
         assert channel.wait(0) == [0] * page
+
+
+def test_a_source_folder_without_the_compiled_module_says_what_to_do(tmp_path: Path) -> None:
+    source = Path(pyxenevtchn.__file__).parent
+    shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("*.so"))
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", "import pyxenevtchn as p; p.EventChannel.open('/dev/null')"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "pip install --editable ." in result.stderr
