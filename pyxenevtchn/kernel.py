@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Self
 
 try:
     from ._ffi import ffi, lib
-except ModuleNotFoundError as error:
-    error.add_note(
+except ModuleNotFoundError as _error:
+    _error.add_note(
         "this is a source folder in which nothing has been compiled: run"
         " `pip install --editable .` there, or start Python in another folder"
     )
