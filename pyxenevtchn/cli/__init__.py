@@ -6,8 +6,11 @@ that are closed, full or gone.
 
 import contextlib
 import os
+import signal
 import sys
 from typing import NoReturn, TextIO
+
+from .ending import end_by, ended
 
 
 def main() -> NoReturn:
@@ -18,6 +21,7 @@ def main() -> NoReturn:
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     status: object = 1
     try:
+        end_by(signal.SIGINT)
         from .commands import xenevtchn  # noqa: PLC0415 - click takes long enough for a Ctrl-C
 
         xenevtchn()
@@ -29,6 +33,7 @@ def main() -> NoReturn:
         # Not of a command, whose errors are messages by now, but of what click itself wrote.
         with contextlib.suppress(OSError):
             sys.stderr.write(f"Error: {error.strerror}\n")
+    ended()
     for stream in (sys.stdout, sys.stderr):
         _drop_what_cannot_be_written(stream)
     raise SystemExit(status)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -15,6 +13,7 @@ from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
 from .commands import Group
+from .ending import end_by
 from .options import DOMAIN, VIRQ, F
 
 
@@ -81,9 +80,7 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
             os.close(ready_fd)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # nohup has one ignored.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
+        end_by(number)
     server.serve(path, ready)
 
 
@@ -143,10 +140,6 @@ def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:
     The handles of its processes fail with ENODEV.
     """
     RemoteHypervisor(socket_path(ctx, path)).destroy_domain(domid)
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
 
 
 def _describe(port: Port) -> str:

@@ -101,6 +101,33 @@ def test_signals_end_it_quietly(command: list[str], number: int, status: int) ->
     assert (ended.status, ended.errors) == (status, "")
 
 
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [
+        ("ping -i 60", signal.SIGINT, 130),
+        ("watch --virq argo --rate --banner", signal.SIGINT, 130),
+        ("fake serve --socket socket", signal.SIGINT, 130),
+        ("fake serve --socket socket", signal.SIGTERM, 0),
+        ("fake serve --socket socket", signal.SIGHUP, 0),
+    ],
+)
+def test_more_of_the_same_signal_change_nothing(
+    command: str,
+    number: int,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with running(*command.split()) as process:
+        assert process.line()
+        while process.process.poll() is None:
+            process.signal(number)
+        ended = process.end()
+    assert (ended.status, ended.errors) == (status, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_on_a_terminal() -> None:
     with on_terminal("ping", "-i", "60") as process:
         process.until("seq=1")
