@@ -30,8 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What a script starts in the background ignores Ctrl-C, and so would all that is started here.
+    # What a script starts in the background ignores Ctrl-C, and under nohup a hangup; so would all
+    # that is started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     config.addinivalue_line(
         "markers", "backends(*names): the devices that a contract test can be run on"
     )
