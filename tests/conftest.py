@@ -7,6 +7,7 @@ from typing import NoReturn
 import pytest
 
 from .fake_server.process import ServerProcess, SharedServer, serving
+from .guests import SharedGuest
 
 BACKENDS = ("fake", "server", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
@@ -70,7 +71,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in others]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
     """End a test that lacks something: skipped, but failed where the real device was asked for."""
 
@@ -86,6 +87,14 @@ def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
     """The server of the tests that need no particular one."""
     shared = SharedServer(tmp_path_factory.mktemp("server") / "socket")
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_guest(unavailable: Callable[[str], NoReturn]) -> Iterator[SharedGuest]:
+    """The domain beside dom0 of the tests on a real device, if they ask for one."""
+    shared = SharedGuest(unavailable)
     yield shared
     shared.stop()
 

@@ -14,9 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
+import pytest
+
 # Of any version: the programs of the path are wrappers on Debian, which insist on tools of the
 # running hypervisor's version.
 _PROGRAMS = Path("/usr/lib")
+_VERSION = Path("/sys/hypervisor/version")
 
 
 def press_debug_key(unavailable: Callable[[str], NoReturn]) -> None:
@@ -36,6 +39,28 @@ def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
         subprocess.run([program, "--pid-file", pid_file], check=True, timeout=60)
         try:
             yield
+        finally:
+            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
+@contextmanager
+def domain_builder(unavailable: Callable[[str], NoReturn]) -> Iterator[Path]:
+    """Run what creating domains takes for as long as the context lasts.
+
+    Yields:
+        The folder with the toolstack's programs.
+    """
+    version = ".".join((_VERSION / part).read_text().strip() for part in ("major", "minor"))
+    programs = _PROGRAMS / f"xen-{version}/bin"
+    if not programs.exists():
+        other = _program("xl", unavailable)
+        pytest.skip(f"Xen {version} creates no domain for the toolstack of another one, {other}")
+    with xenstored(unavailable), TemporaryDirectory() as folder:
+        subprocess.run([programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True)
+        pid_file = Path(folder, "pid")
+        subprocess.run([programs / "xenconsoled", "--pid-file", pid_file], check=True, timeout=60)
+        try:
+            yield programs
         finally:
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
 

@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> tuple[int, list[str]]:
     machine = Machine(
         xen=xen,
         kernel=kernel.image,
-        initramfs=initramfs(job, kernel.modules, programs.find("busybox")),
+        initramfs=initramfs(job, kernel, programs.find("busybox")),
         processors=packages.LINUX[options.linux].processors,
         share=share,
         console=options.console and options.console.resolve(),

@@ -4,7 +4,7 @@
 set -e
 /bin/busybox --install -s /bin
 
-# share, modules (paths of the host) and run_command.
+# share, modules, kernel (paths of the host) and run_command.
 . /job.sh
 
 mount -t proc proc /proc
@@ -21,6 +21,8 @@ mount -t 9p -o $plan9,cache=none results /results
 
 mkdir -p "/system/lib/modules/$(uname -r)"
 mount --bind "/system$modules" "/system/lib/modules/$(uname -r)"
+touch "/system/boot/vmlinuz-$(uname -r)"
+mount --bind "/system$kernel" "/system/boot/vmlinuz-$(uname -r)"
 
 mount -t proc proc /system/proc
 mount -t xenfs xenfs /system/proc/xen

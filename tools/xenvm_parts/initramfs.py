@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import Failure
+from .packages import Kernel
 
 _MODULES = (
     *("virtio_pci", "9pnet_virtio", "9p", "overlay"),
@@ -26,19 +27,20 @@ class Job:
     environment: Mapping[str, str]
     share: Path | None
 
-    def script(self, modules: Path) -> bytes:
+    def script(self, kernel: Kernel) -> bytes:
         """Return what the init script reads: its variables and its function."""
         variables = (f"{name}={value}" for name, value in self.environment.items())
         words = ("/usr/bin/env", "-i", f"--chdir={self.directory}", *variables, *self.command)
         return (
             f"share={shlex.quote(str(self.share or ''))}\n"
-            f"modules={shlex.quote(str(modules))}\n"
+            f"modules={shlex.quote(str(kernel.modules))}\n"
+            f"kernel={shlex.quote(str(kernel.image))}\n"
             f"run_command() {{ exec setsid chroot . {shlex.join(words)}; }}\n"
         ).encode(errors="surrogateescape")
 
 
-def initramfs(job: Job, modules: Path, busybox: Path) -> bytes:
-    """Return a cpio archive for the kernel whose modules these are."""
+def initramfs(job: Job, kernel: Kernel, busybox: Path) -> bytes:
+    """Return a cpio archive for the kernel."""
     init = Path(__file__).with_name("init.sh").read_bytes()
     entries = [
         _entry("bin", 0o040755),
@@ -46,10 +48,10 @@ def initramfs(job: Job, modules: Path, busybox: Path) -> bytes:
         _entry("dev", 0o040755),
         _entry("proc", 0o040755),
         _entry("init", 0o100755, init),
-        _entry("job.sh", 0o100644, job.script(modules)),
+        _entry("job.sh", 0o100644, job.script(kernel)),
         _entry("modules", 0o040755),
     ]
-    for number, path in enumerate(_with_dependencies(modules, _MODULES)):
+    for number, path in enumerate(_with_dependencies(kernel.modules, _MODULES)):
         # The init script loads them in the order of their names.
         entries.append(_entry(f"modules/{number:02}-{path.name}", 0o100644, _contents(path)))
     return b"".join([*entries, _entry("TRAILER!!!", 0)])

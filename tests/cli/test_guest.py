@@ -1,0 +1,33 @@
+"""The commands in a domU, on a real Xen."""
+
+import pytest
+
+from ..command import running
+from ..guests import RealGuest, SharedGuest
+
+pytestmark = pytest.mark.backends("real")
+
+
+@pytest.fixture
+def guest(backend: str, shared_guest: SharedGuest) -> RealGuest:  # noqa: ARG001 - parametrizes
+    return shared_guest.lend()
+
+
+def test_doctor_knows_where_it_is(guest: RealGuest) -> None:
+    status, output, errors = guest.xenevtchn("doctor")
+    assert (status, errors) == (0, ""), (output, errors)
+    assert "domain: domU (" in output
+
+
+def test_a_domu_passes_every_check(guest: RealGuest) -> None:
+    status, output, errors = guest.xenevtchn("selftest")
+    assert (status, errors) == (0, ""), (output, errors)
+    assert output.endswith(" ok, 0 failed\n")
+
+
+def test_ping_from_a_domu_to_dom0(guest: RealGuest) -> None:
+    with running("pong", str(guest.domid), device="/dev/xen/evtchn") as pong:
+        port = pong.line().split()[3]
+        status, output, errors = guest.xenevtchn("ping", f"0:{port}", "-c", "20", "-i", "0")
+        assert (status, errors) == (0, ""), (output, errors)
+        assert "20 sent, 20 returned, 0 lost" in output

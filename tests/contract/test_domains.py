@@ -1,0 +1,166 @@
+"""Two domains: dom0, where the tests run, and a guest with a process in it."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+from pyxenevtchn.fake import Hypervisor
+from pyxenevtchn.fake.remote import RemoteHypervisor
+
+from ..guests import FakeGuest, Guest, SharedGuest
+from .events import TIMEOUT, Pair, expect, expect_nothing
+
+DOM0 = 0
+NO_SUCH_DOMAIN = 999
+BURST = 50
+
+
+@pytest.fixture
+def guest(
+    backend: str,
+    device_name: str | None,
+    xen: Hypervisor,
+    shared_guest: SharedGuest,
+) -> Iterator[Guest]:
+    """Another domain; the tests are in dom0."""
+    if backend == "real":
+        yield shared_guest.lend()
+        return
+    if device_name is None:
+        domain = xen.create_domain()
+        fake = FakeGuest(domain.domid, domain.open, domain.destroy)
+    else:
+        server = RemoteHypervisor(device_name.removeprefix("fake:unix:"))
+        domid = server.create_domain()
+        fake = FakeGuest(
+            domid,
+            lambda: EventChannel.open(f"{device_name}?domid={domid}"),
+            lambda: server.destroy_domain(domid),
+        )
+    with closing(fake):
+        yield fake
+
+
+def port_of(result: object) -> int:
+    assert isinstance(result, int)
+    return result
+
+
+def wait(guest: Guest) -> object:
+    """Wait for the guest's events, and unmask their ports."""
+    ports = guest.call("wait", TIMEOUT)
+    guest.call("unmask", ports)
+    return ports
+
+
+def test_events_go_to_a_guest_that_offers_a_port_and_back(
+    channel: EventChannel, guest: Guest
+) -> None:
+    far = port_of(guest.call("bind_unbound_port", DOM0))
+    near = channel.bind_interdomain(guest.domid, far, drain=True)
+    for _ in range(10):
+        channel.notify(near)
+        assert wait(guest) == [far]
+        guest.call("notify", far)
+        expect(channel, near)
+        channel.unmask(near)
+    assert guest.call("wait", 0) == []
+
+
+def test_events_come_from_a_guest_that_connects_and_go_back(
+    channel: EventChannel, guest: Guest
+) -> None:
+    near = channel.bind_unbound_port(guest.domid)
+    far = guest.call("bind_interdomain", DOM0, near)
+    assert wait(guest) == [far]  # nobody sent it
+    for _ in range(10):
+        guest.call("notify", far)
+        expect(channel, near)
+        channel.unmask(near)
+        channel.notify(near)
+        assert wait(guest) == [far]
+
+
+def test_a_burst_arrives_whole_on_either_side(channel: EventChannel, guest: Guest) -> None:
+    near, far = [], []
+    for _ in range(BURST):
+        far.append(port_of(guest.call("bind_unbound_port", DOM0)))
+        near.append(channel.bind_interdomain(guest.domid, far[-1], drain=True))
+    assert channel.notify_many(near) == BURST
+    came: set[object] = set()
+    while len(came) < BURST:
+        ports = wait(guest)
+        assert isinstance(ports, list)
+        assert ports
+        came.update(ports)
+    assert came == set(far)
+    assert guest.call("notify_many", far) == BURST
+    ours: set[int] = set()
+    while len(ours) < BURST:
+        ours.update(channel.wait(TIMEOUT))
+    assert ours == set(near)
+
+
+def test_a_port_is_for_the_domain_that_it_was_allocated_for(
+    channel: EventChannel, guest: Guest
+) -> None:
+    for domid in (NO_SUCH_DOMAIN, guest.domid):
+        theirs = port_of(guest.call("bind_unbound_port", domid))
+        with pytest.raises(OSError, match="bind_interdomain") as caught:
+            channel.bind_interdomain(guest.domid, theirs)
+        assert caught.value.errno == errno.EINVAL
+    for domid in (NO_SUCH_DOMAIN, DOM0):
+        with pytest.raises(OSError, match="Invalid argument") as caught:
+            guest.call("bind_interdomain", DOM0, channel.bind_unbound_port(domid))
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_a_restricted_handle_connects_to_its_guest_alone(
+    channel: EventChannel, guest: Guest
+) -> None:
+    port = channel.bind_unbound_port(DOM0)
+    channel.restrict_domid(guest.domid)
+    theirs = port_of(guest.call("bind_unbound_port", DOM0))
+    assert channel.bind_interdomain(guest.domid, theirs)
+    with pytest.raises(PermissionError):
+        channel.bind_interdomain(DOMID_SELF, port)
+
+
+def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest) -> None:
+    assert channel.bind_virq(Virq.DEBUG)
+    assert guest.call("bind_virq", Virq.DEBUG)
+    with pytest.raises(FileExistsError):
+        guest.call("bind_virq", Virq.TIMER)
+    # One of dom0's, which Xen before 4.21 lets it bind; it never comes.
+    assert guest.call("bind_virq", Virq.CON_RING)
+
+
+def test_a_process_of_the_guest_that_ends_leaves_a_port_to_connect_to(
+    channel: EventChannel, guest: Guest, fence: Pair
+) -> None:
+    near = channel.bind_unbound_port(guest.domid)
+    guest.call("bind_interdomain", DOM0, near)
+    guest.call("open")
+    channel.notify(near)  # dropped
+    expect_nothing(fence, channel)
+    far = guest.call("bind_interdomain", DOM0, near)
+    assert wait(guest) == [far]
+    guest.call("notify", far)
+    expect(channel, near)
+
+
+def test_a_guest_that_is_destroyed_takes_its_ends_with_it(
+    channel: EventChannel, guest: Guest, fence: Pair
+) -> None:
+    near = channel.bind_unbound_port(guest.domid)
+    guest.call("bind_interdomain", DOM0, near)
+    theirs = port_of(guest.call("bind_unbound_port", DOM0))
+    guest.destroy()
+    channel.notify(near)  # dropped
+    expect_nothing(fence, channel)
+    with pytest.raises(ProcessLookupError):
+        channel.bind_interdomain(guest.domid, theirs)
+    channel.unbind(near)

@@ -1,0 +1,71 @@
+"""The one process of another domain: does what dom0 says, a line of JSON each.
+
+Run with an argument, it names the files that it needs, and does nothing else.
+"""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from pyxenevtchn import EventChannel
+from pyxenevtchn.cli.commands import COMMANDS
+
+# What the kernel prints on the same console starts with something else.
+ANSWER = "answer: "
+
+
+_COMMAND = "from pyxenevtchn.cli import main; main()"
+
+
+def main() -> None:
+    """Answer each line, ``[METHOD, ARGUMENT...]``, by ``[RESULT, ERRNO]``.
+
+    The method is one of an EventChannel's; or "open", for a new EventChannel; or "xenevtchn", to
+    run that with the arguments, for its exit status and what it writes.
+    """
+    channel = EventChannel.open()
+    for line in sys.stdin:
+        method, *arguments = json.loads(line)
+        result, number = None, 0
+        try:
+            if method == "open":
+                channel.close()
+                channel = EventChannel.open()
+            elif method == "xenevtchn":
+                result = _run(arguments)
+            else:
+                result = getattr(channel, method)(*arguments)
+        except OSError as error:
+            number = error.errno or 0
+        print(ANSWER + json.dumps([result, number]), flush=True)
+
+
+def _run(arguments: list[str]) -> tuple[int, str, str]:
+    ended = subprocess.run(
+        [sys.executable, "-c", _COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def files() -> list[str]:
+    """Return the paths of the modules that are loaded for all this, and of the libraries."""
+    EventChannel.open().close()
+    commands = [f"pyxenevtchn.cli.{command.replace('-', '_')}" for command in COMMANDS]
+    for module in ("difflib", *commands):  # click loads that when it parses arguments
+        importlib.import_module(module)
+    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    return [path for path in (*modules, *libraries) if path and path.startswith("/")]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(*files(), sep="\n")
+    else:
+        main()

@@ -1,0 +1,229 @@
+"""Another domain than dom0, with a process in it: a real one, or a fake's.
+
+The real one is a PV guest of dom0's toolstack. Its root is made of what the process needs, and of
+busybox, in an initramfs.
+"""
+
+import json
+import lzma
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NoReturn, Protocol
+
+from pyxenevtchn import EventChannel
+
+from .guest_agent import ANSWER
+from .toolstack import domain_builder
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_BUSYBOX = "/bin/busybox"
+
+# What starts a program; programs name it by this path.
+_LOADER = "/lib64/ld-linux-x86-64.so.2"
+
+# Xen has little more than this left beside dom0, in MiB.
+_MEMORY = 192
+
+_INIT = """\
+#!/bin/busybox sh
+set -e
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox mount -t sysfs sys /sys
+/bin/busybox insmod /module
+exec </dev/hvc0 >/dev/hvc0 2>&1
+/bin/busybox stty raw -echo
+export PYTHONHOME={prefix} PYTHONPATH={path}
+exec {python} -m tests.guest_agent
+"""
+
+
+class Guest(Protocol):
+    """A domain, with a handle of its own.
+
+    Attributes:
+        domid: its number.
+    """
+
+    domid: int
+
+    def call(self, method: str, *arguments: object) -> object:
+        """Call a method of its EventChannel; "open" gives it another one.
+
+        Raises:
+            OSError: with the errno that the method's had.
+        """
+
+    def destroy(self) -> None:
+        """Destroy it."""
+
+
+class FakeGuest:
+    """A domain of a fake."""
+
+    def __init__(
+        self, domid: int, open_channel: Callable[[], EventChannel], destroy: Callable[[], None]
+    ) -> None:
+        self.domid = domid
+        self.destroy = destroy
+        self._open = open_channel
+        self._channel = open_channel()
+
+    def call(self, method: str, *arguments: object) -> object:
+        if method == "open":
+            self._channel.close()
+            self._channel = self._open()
+            return None
+        return getattr(self._channel, method)(*arguments)
+
+    def close(self) -> None:
+        """Close its handle."""
+        self._channel.close()
+
+
+class RealGuest:
+    """A domain of the real Xen.
+
+    Attributes:
+        destroyed: whether it is gone.
+    """
+
+    def __init__(self, domid: int, console: "subprocess.Popen[str]", xl: Path) -> None:
+        self.domid = domid
+        self.destroyed: bool = False
+        self._console = console
+        self._xl = xl
+
+    def call(self, method: str, *arguments: object) -> object:
+        assert self._console.stdin
+        assert self._console.stdout
+        print(json.dumps([method, *arguments]), file=self._console.stdin, flush=True)
+        said = []
+        for line in self._console.stdout:
+            if line.startswith(ANSWER):
+                result, number = json.loads(line.removeprefix(ANSWER))
+                if number:
+                    raise OSError(number, os.strerror(number))
+                return result
+            said.append(line)
+        raise AssertionError(f"the guest is gone. Its last words: {''.join(said)}")
+
+    def xenevtchn(self, *arguments: str) -> tuple[int, str, str]:
+        """Run the command there; return its exit status and what it wrote."""
+        result = self.call("xenevtchn", *arguments)
+        assert isinstance(result, list)
+        status, output, errors = result
+        return status, output, errors
+
+    def destroy(self) -> None:
+        if not self.destroyed:
+            self.destroyed = True
+            subprocess.run([self._xl, "destroy", str(self.domid)], check=True, timeout=60)
+
+
+class SharedGuest:
+    """One real guest for many tests: to start one takes seconds.
+
+    Args:
+        unavailable: how to end a test where there can be none.
+    """
+
+    def __init__(self, unavailable: Callable[[str], NoReturn]) -> None:
+        self._unavailable = unavailable
+        self._stack = ExitStack()
+        self._guest: RealGuest | None = None
+
+    def lend(self) -> RealGuest:
+        """Return it, with a new handle; or another one, where it has been destroyed."""
+        if self._guest is None or self._guest.destroyed:
+            self.stop()
+            self._guest = self._stack.enter_context(_running(self._unavailable))
+        self._guest.call("open")
+        return self._guest
+
+    def stop(self) -> None:
+        """End it, if there is one."""
+        self._stack.close()
+
+
+@contextmanager
+def _running(unavailable: Callable[[str], NoReturn]) -> Iterator[RealGuest]:
+    kernel = Path(f"/boot/vmlinuz-{platform.release()}")
+    if not kernel.exists():
+        unavailable(f"a guest needs a kernel: {kernel}")
+    with ExitStack() as stack:
+        programs = stack.enter_context(domain_builder(unavailable))
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        _make_root(folder / "root")
+        _pack(folder / "root", folder / "initramfs")
+        (folder / "config").write_text(
+            f'name = "guest"\ntype = "pv"\nmemory = {_MEMORY}\nkernel = "{kernel}"\n'
+            f'ramdisk = "{folder}/initramfs"\ncmdline = "console=hvc0 rdinit=/init quiet"\n'
+        )
+        xl = programs / "xl"
+        subprocess.run([xl, "create", "-q", folder / "config"], check=True, timeout=60)
+        domid = subprocess.check_output([xl, "domid", "guest"], text=True).strip()
+        console = stack.enter_context(
+            subprocess.Popen(
+                [programs / "xenconsole", "--interactive", "--type", "pv", domid],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        guest = RealGuest(int(domid), console, xl)
+        # Its console ends with it.
+        stack.callback(guest.destroy)
+        yield guest
+
+
+def _make_root(root: Path) -> None:
+    """Lay out what the agent needs, each file where it is here."""
+    agent = subprocess.run(
+        [sys.executable, "-m", "tests.guest_agent", "files"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    module = subprocess.check_output(["/sbin/modinfo", "-n", "xen-evtchn"], text=True).strip()
+    python = os.path.realpath(sys.executable)
+    for path in {*agent.stdout.splitlines(), python, _LOADER, _BUSYBOX}:
+        target = root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    # busybox loads none that is compressed.
+    opened = lzma.open if module.endswith(".xz") else open
+    with opened(module, "rb") as contents:
+        (root / "module").write_bytes(contents.read())
+    for mount_point in ("proc", "dev", "sys"):
+        (root / mount_point).mkdir()
+    init = _INIT.format(
+        prefix=sys.base_prefix,
+        path=shlex.quote(":".join([str(ROOT), *filter(None, sys.path)])),
+        python=python,
+    )
+    (root / "init").write_text(init)
+    (root / "init").chmod(0o755)
+
+
+def _pack(root: Path, initramfs: Path) -> None:
+    # Sorted, a folder comes before what is in it.
+    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+    archive = subprocess.run(
+        [_BUSYBOX, "cpio", "-o", "-H", "newc"],
+        cwd=root,
+        input=names.encode(),
+        capture_output=True,
+        check=True,
+    )
+    initramfs.write_bytes(archive.stdout)
