@@ -8,6 +8,8 @@ import pytest
 
 from .fake_server.process import ServerProcess, SharedServer, serving
 from .guests import SharedGuest
+from .limits import Limits
+from .reaper import Reaper
 
 BACKENDS = ("fake", "server", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
@@ -37,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    config.pluginmanager.register(Limits(config))
+    config.pluginmanager.register(Reaper())
     config.addinivalue_line(
         "markers", "backends(*names): the devices that a contract test can be run on"
     )

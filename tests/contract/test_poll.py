@@ -4,6 +4,8 @@ import fcntl
 import os
 import select
 import signal
+import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,9 @@ import pytest
 from pyxenevtchn import EventChannel
 
 from .events import TIMEOUT, Pair, expect, expect_nothing
+
+# Of Linux's <fcntl.h>.
+F_SETOWN_EX, F_OWNER_TID = 15, 0
 
 
 def readiness(channel: EventChannel) -> int:
@@ -71,7 +76,9 @@ def blocked_sigio() -> Iterator[None]:
 @pytest.mark.usefixtures("blocked_sigio")
 def test_sigio_comes_with_the_first_event_alone(pair: Pair, fence: Pair) -> None:
     flags = fcntl.fcntl(pair.far, fcntl.F_GETFL)
-    fcntl.fcntl(pair.far, fcntl.F_SETOWN, os.getpid())
+    # To this thread, which has it blocked, and to no other of this process.
+    owner = struct.pack("=ii", F_OWNER_TID, threading.get_native_id())
+    fcntl.fcntl(pair.far, F_SETOWN_EX, owner)
     fcntl.fcntl(pair.far, fcntl.F_SETFL, flags | os.O_ASYNC)
     pair.near.notify(pair.near_port)
     assert signal.sigtimedwait({signal.SIGIO}, TIMEOUT)
