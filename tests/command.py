@@ -6,18 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from .limits import TIMEOUT
 
 COMMAND = str(Path(sys.executable).with_name("xenevtchn"))
 
 # For shells, which find the command there.
 PATH = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
-
-# Far longer than anything here takes, on an emulated machine too: what lasts so long has failed.
-# A test's own limit is longer.
-TIMEOUT = 45.0
 
 Argument = str | bytes | os.PathLike[str]
 
@@ -36,13 +34,68 @@ class Ended(NamedTuple):
     errors: str
 
 
+class Stream:
+    """What a process writes.
+
+    Attributes:
+        timeout: how many seconds may pass without any of it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.timeout = TIMEOUT
+        self._fd = fd
+        self._read = b""
+
+    def until(self, text: str) -> str:
+        """Return what is written until this text has been."""
+        wanted = text.encode()
+        while wanted not in self._read:
+            assert self._more(), f"no {text!r} came, but {self._read!r} and then the end"
+        return self._take(self._read.index(wanted) + len(wanted))
+
+    def line_or_rest(self) -> str:
+        """Return the next line, or what is written until the end where that comes first."""
+        while b"\n" not in self._read and self._more():
+            pass
+        return self._take(self._read.find(b"\n") + 1 or len(self._read))
+
+    def rest(self) -> str:
+        """Return what is written until the end."""
+        while self._more():
+            pass
+        return self._take(len(self._read))
+
+    def type(self, text: str) -> None:
+        """Type, where it is a terminal."""
+        os.write(self._fd, text.encode())
+
+    def _take(self, length: int) -> str:
+        taken, self._read = self._read[:length], self._read[length:]
+        return taken.decode(errors="surrogateescape")
+
+    def _more(self) -> bool:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        assert poller.poll(self.timeout * 1000), f"nothing came after {self._read!r}"
+        more = b""
+        with suppress(OSError):  # EIO: everybody has closed the terminal
+            more = os.read(self._fd, 1 << 16)
+        self._read += more
+        return bool(more)
+
+
 class Running:
-    """A process that runs."""
+    """A process that runs.
+
+    Attributes:
+        process: the process.
+        output: its standard output, or its terminal.
+    """
 
     def __init__(self, process: "subprocess.Popen[bytes]", output: int) -> None:
         self.process = process
-        self._output = output
-        self._read = b""
+        self.output = Stream(output)
+        self._errors = process.stderr and Stream(process.stderr.fileno())
 
     def line(self) -> str:
         """Return the next line that it writes, without its end."""
@@ -50,21 +103,26 @@ class Running:
 
     def until(self, text: str) -> str:
         """Return what it writes until it has written this text."""
-        wanted = text.encode()
-        while wanted not in self._read:
-            more = self._more()
-            assert more, f"no {text!r} came, but {self._read!r} and then the end"
-        found, _, self._read = self._read.partition(wanted)
-        return (found + wanted).decode(errors="surrogateescape")
+        return self.output.until(text)
 
     def error_line(self) -> str:
         """Return the next line of its standard error, without its end."""
-        assert self.process.stderr is not None
-        return self.process.stderr.readline().decode().rstrip("\n")
+        assert self._errors
+        return self._errors.until("\n").rstrip("\n")
 
     def type(self, text: str) -> None:
         """Type on its terminal."""
-        os.write(self._output, text.encode())
+        self.output.type(text)
+
+    def write(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self.process.stdin
+        self.process.stdin.write(text.encode())
+
+    def close_input(self) -> None:
+        """End its standard input."""
+        assert self.process.stdin
+        self.process.stdin.close()
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -77,23 +135,9 @@ class Running:
 
     def end(self) -> Ended:
         """Wait until it has ended."""
-        while more := self._more():
-            del more
+        output = self.output.rest()
         status = self.process.wait(TIMEOUT)
-        stderr = self.process.stderr
-        errors = stderr.read().decode(errors="surrogateescape") if stderr else ""
-        output, self._read = self._read.decode(errors="surrogateescape"), b""
-        return Ended(status, output, errors)
-
-    def _more(self) -> bytes:
-        poller = select.poll()
-        poller.register(self._output, select.POLLIN)
-        assert poller.poll(TIMEOUT * 1000), f"nothing came after {self._read!r}"
-        more = b""
-        with suppress(OSError):  # EIO: everybody has closed the terminal
-            more = os.read(self._output, 1 << 16)
-        self._read += more
-        return more
+        return Ended(status, output, self._errors.rest() if self._errors else "")
 
 
 def environment(device: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -140,13 +184,14 @@ def running(
     *arguments: Argument,
     device: str = "fake:",
     more: Mapping[str, str] | None = None,
-    program: str = COMMAND,
+    program: Argument = COMMAND,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[Running]:
     """Start the command, or another program, on pipes; kill it if it has not ended."""
     with subprocess.Popen(
         [program, *arguments],
         env=environment(device, more),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
@@ -154,6 +199,11 @@ def running(
         assert process.stdout is not None
         with _killed(process):
             yield Running(process, process.stdout.fileno())
+
+
+def running_python(text: str, *arguments: Argument) -> AbstractContextManager[Running]:
+    """Start a program of Python, whose standard input is a pipe; kill it if it has not ended."""
+    return running("-c", text, *arguments, program=sys.executable, stdin=subprocess.PIPE)
 
 
 @contextmanager
@@ -165,12 +215,13 @@ def on_terminal(
 ) -> Iterator[Running]:
     """Start the command, or another program, on a terminal of its own."""
     ours, theirs = os.openpty()
-
     try:
         with subprocess.Popen(
-            [program, *arguments],
+            ["setsid", "--ctty", program, *arguments],
             env=environment(device, {"PATH": PATH, **(more or {})}),
-            preexec_fn=lambda: os.login_tty(theirs),  # noqa: PLW1509 - no other thread runs
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
         ) as process:
             os.close(theirs)
             with _killed(process):

@@ -20,7 +20,9 @@ from typing import NoReturn, Protocol
 
 from pyxenevtchn import EventChannel
 
+from .command import Running, running
 from .guest_agent import ANSWER
+from .limits import TIMEOUT
 from .toolstack import domain_builder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +31,9 @@ _BUSYBOX = "/bin/busybox"
 
 # What starts a program; programs name it by this path.
 _LOADER = "/lib64/ld-linux-x86-64.so.2"
+
+# Its kernel boots in silence, in a machine that is emulated.
+_BOOT_TIMEOUT = 200.0
 
 # Xen has little more than this left beside dom0, in MiB.
 _MEMORY = 192
@@ -97,18 +102,16 @@ class RealGuest:
         destroyed: whether it is gone.
     """
 
-    def __init__(self, domid: int, console: "subprocess.Popen[str]", xl: Path) -> None:
+    def __init__(self, domid: int, console: Running, xl: Path) -> None:
         self.domid = domid
         self.destroyed: bool = False
         self._console = console
         self._xl = xl
 
     def call(self, method: str, *arguments: object) -> object:
-        assert self._console.stdin
-        assert self._console.stdout
-        print(json.dumps([method, *arguments]), file=self._console.stdin, flush=True)
+        self._console.write(json.dumps([method, *arguments]) + "\n")
         said = []
-        for line in self._console.stdout:
+        while line := self._console.output.line_or_rest():
             if line.startswith(ANSWER):
                 result, number = json.loads(line.removeprefix(ANSWER))
                 if number:
@@ -127,7 +130,7 @@ class RealGuest:
     def destroy(self) -> None:
         if not self.destroyed:
             self.destroyed = True
-            subprocess.run([self._xl, "destroy", str(self.domid)], check=True, timeout=60)
+            subprocess.run([self._xl, "destroy", str(self.domid)], check=True, timeout=TIMEOUT)
 
 
 class SharedGuest:
@@ -170,16 +173,13 @@ def _running(unavailable: Callable[[str], NoReturn]) -> Iterator[RealGuest]:
             f'ramdisk = "{folder}/initramfs"\ncmdline = "console=hvc0 rdinit=/init quiet"\n'
         )
         xl = programs / "xl"
-        subprocess.run([xl, "create", "-q", folder / "config"], check=True, timeout=60)
-        domid = subprocess.check_output([xl, "domid", "guest"], text=True).strip()
+        subprocess.run([xl, "create", "-q", folder / "config"], check=True, timeout=TIMEOUT)
+        domid = subprocess.check_output([xl, "domid", "guest"], text=True, timeout=TIMEOUT).strip()
+        options = ["--interactive", "--type", "pv", domid]
         console = stack.enter_context(
-            subprocess.Popen(
-                [programs / "xenconsole", "--interactive", "--type", "pv", domid],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            running(*options, program=programs / "xenconsole", stdin=subprocess.PIPE)
         )
+        console.output.timeout = _BOOT_TIMEOUT
         guest = RealGuest(int(domid), console, xl)
         # Its console ends with it.
         stack.callback(guest.destroy)
@@ -193,9 +193,12 @@ def _make_root(root: Path) -> None:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        timeout=TIMEOUT,
         check=True,
     )
-    module = subprocess.check_output(["/sbin/modinfo", "-n", "xen-evtchn"], text=True).strip()
+    module = subprocess.check_output(
+        ["/sbin/modinfo", "-n", "xen-evtchn"], text=True, timeout=TIMEOUT
+    ).strip()
     python = os.path.realpath(sys.executable)
     for path in {*agent.stdout.splitlines(), python, _LOADER, _BUSYBOX}:
         target = root / path.lstrip("/")
@@ -224,6 +227,7 @@ def _pack(root: Path, initramfs: Path) -> None:
         cwd=root,
         input=names.encode(),
         capture_output=True,
+        timeout=TIMEOUT,
         check=True,
     )
     initramfs.write_bytes(archive.stdout)

@@ -16,6 +16,10 @@ import pytest
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController  # type: ignore[import-untyped]
 
+# What a test waits for at most, in seconds. Far longer than anything takes, on an emulated machine
+# too: what lasts so long has failed. Shorter than the limit, which tells less.
+TIMEOUT = 45.0
+
 # What runs the tests: its lines of a stack, and the threads that have no other line.
 _MACHINERY = re.compile(
     r'  File "(<.*>|.*/site-packages/(_pytest|pytest|pluggy|xdist|execnet)/.*)", line .*\n'

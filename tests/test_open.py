@@ -12,6 +12,8 @@ import pytest
 import pyxenevtchn
 from pyxenevtchn import EventChannel
 
+from .limits import TIMEOUT
+
 
 def test_no_device_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
@@ -80,6 +82,7 @@ def test_a_source_folder_without_the_compiled_module_says_what_to_do(tmp_path: P
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        timeout=TIMEOUT,
         check=False,
     )
     assert "pip install --editable ." in result.stderr

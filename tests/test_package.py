@@ -12,6 +12,8 @@ import pytest
 import pyxenevtchn
 from pyxenevtchn import Device, fake, pytest_plugin
 
+from .limits import TIMEOUT
+
 ROOT = Path(__file__).parent.parent
 TYPED = ROOT / "tests/typing/api.py"
 
@@ -80,6 +82,7 @@ def test_importing_loads_only_what_everybody_needs() -> None:
         [sys.executable, "-c", "import pyxenevtchn, sys; print(*sys.modules)"],
         capture_output=True,
         text=True,
+        timeout=TIMEOUT,
         check=True,
     ).stdout.split()
     assert "pyxenevtchn.channel" in loaded

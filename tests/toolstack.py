@@ -16,6 +16,8 @@ from typing import NoReturn
 
 import pytest
 
+from .limits import TIMEOUT
+
 # Of any version: the programs of the path are wrappers on Debian, which insist on tools of the
 # running hypervisor's version.
 _PROGRAMS = Path("/usr/lib")
@@ -24,7 +26,7 @@ _VERSION = Path("/sys/hypervisor/version")
 
 def press_debug_key(unavailable: Callable[[str], NoReturn]) -> None:
     """Have Xen print to its console ring."""
-    subprocess.run([_program("xl", unavailable), "debug-keys", "h"], check=True, timeout=60)
+    subprocess.run([_program("xl", unavailable), "debug-keys", "h"], check=True, timeout=TIMEOUT)
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
     with TemporaryDirectory() as folder:
         pid_file = Path(folder, "pid")
         # It goes into the background once it has bound what it binds.
-        subprocess.run([program, "--pid-file", pid_file], check=True, timeout=60)
+        subprocess.run([program, "--pid-file", pid_file], check=True, timeout=TIMEOUT)
         try:
             yield
         finally:
@@ -56,9 +58,13 @@ def domain_builder(unavailable: Callable[[str], NoReturn]) -> Iterator[Path]:
         other = _program("xl", unavailable)
         pytest.skip(f"Xen {version} creates no domain for the toolstack of another one, {other}")
     with xenstored(unavailable), TemporaryDirectory() as folder:
-        subprocess.run([programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT
+        )
         pid_file = Path(folder, "pid")
-        subprocess.run([programs / "xenconsoled", "--pid-file", pid_file], check=True, timeout=60)
+        subprocess.run(
+            [programs / "xenconsoled", "--pid-file", pid_file], check=True, timeout=TIMEOUT
+        )
         try:
             yield programs
         finally:

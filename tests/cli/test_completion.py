@@ -8,7 +8,8 @@ import pytest
 
 from pyxenevtchn import Virq
 
-from ..command import PATH, TIMEOUT, environment, on_terminal, shell
+from ..command import PATH, environment, on_terminal, shell
+from ..limits import TIMEOUT
 
 pytestmark = pytest.mark.backends("fake")
 

@@ -14,8 +14,9 @@ import pytest
 
 from pyxenevtchn.cli.findings import Finding, examine
 
-from ..command import COMMAND, TIMEOUT, environment, run
+from ..command import COMMAND, environment, run
 from ..conftest import DEVICE_NODE
+from ..limits import TIMEOUT
 
 FEATURES_OF_DOM0, FEATURES_OF_DOMU = "00000000,00002c71", "00000000,00000371"
 

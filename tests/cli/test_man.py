@@ -10,7 +10,8 @@ import pytest
 
 from pyxenevtchn.cli.commands import xenevtchn
 
-from ..command import TIMEOUT, environment
+from ..command import environment
+from ..limits import TIMEOUT
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "man"
 

@@ -4,8 +4,9 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
-from ..command import TIMEOUT, run, running
+from ..command import run, running
 from ..fake_server.process import ServerProcess
+from ..limits import TIMEOUT
 
 pytestmark = pytest.mark.backends("server")
 

@@ -23,21 +23,33 @@ def pong(device: str) -> Iterator[tuple[Running, str]]:
         yield process, f"self:{found[2]}"
 
 
-def test_ping_shows_round_trips_and_their_statistics(device: str) -> None:
-    result = run("ping", "-c", "5", "-i", "0", device=device)
-    assert (result.returncode, result.stderr) == (0, "")
+def ping(*arguments: str, count: int, route: str, device: str) -> int:
+    """Ping, check all that it shows, and return how many round trips there were.
+
+    One at least; for others the machine may have too much else to do.
+    """
+    result = run("ping", *arguments, "-c", str(count), "-i", "0", device=device)
     first, *trips, title, counts, times = result.stdout.splitlines()
-    assert re.fullmatch(rf"PING {re.escape(device)}: port \d+ <-> port \d+", first)
-    assert [re.sub(r"=[\d.]+ ms", "=… ms", trip) for trip in trips] == [
-        f"seq={n} time=… ms" for n in range(1, 6)
-    ]
+    assert re.fullmatch(rf"PING {re.escape(device)}: {route}", first)
+    assert len(trips) == count
+    returned = 0
+    for number, trip in enumerate(trips, 1):
+        if trip != f"seq={number} no answer within 2 s":
+            assert re.fullmatch(rf"seq={number} time=[\d.]+ ms", trip)
+            returned += 1
     assert title == f"--- {device} ping statistics ---"
-    assert counts == "5 sent, 5 returned, 0 lost"
+    assert counts == f"{count} sent, {returned} returned, {count - returned} lost"
     figures = re.fullmatch(
         r"round trip min/median/p99/max = ([\d.]+)/([\d.]+)/([\d.]+)/([\d.]+) ms", times
     )
     assert figures
     assert [float(figure) for figure in figures.groups()] == sorted(map(float, figures.groups()))
+    assert (result.returncode, result.stderr) == (returned < count, "")
+    return returned
+
+
+def test_ping_shows_round_trips_and_their_statistics(device: str) -> None:
+    assert ping(count=5, route=r"port \d+ <-> port \d+", device=device)
 
 
 @pytest.mark.backends("fake")
@@ -53,17 +65,13 @@ def test_ping_ends_with_ctrl_c_and_its_statistics() -> None:
 @both_processes
 def test_pong_answers_one_ping_after_the_other(device: str, pong: tuple[Running, str]) -> None:
     process, address = pong
-    for _ in range(2):
-        result = run("ping", address, "-c", "3", "-i", "0", device=device)
-        assert (result.returncode, result.stderr) == (0, "")
-        first, *_, counts, _ = result.stdout.splitlines()
-        port = address.partition(":")[2]
-        assert re.fullmatch(
-            rf"PING {re.escape(device)}: port \d+ <-> port {port} of domain self", first
-        )
-        assert counts == "3 sent, 3 returned, 0 lost"
+    route = rf"port \d+ <-> port {address.partition(':')[2]} of domain self"
+    returned = sum(ping(address, count=3, route=route, device=device) for _ in range(2))
     ended = process.interrupt()
-    assert (ended.status, ended.output, ended.errors) == (130, "6 answered\n", "")
+    assert (ended.status, ended.errors) == (130, "")
+    answered = re.fullmatch(r"(\d+) answered\n", ended.output)
+    assert answered
+    assert returned <= int(answered[1]) <= 6
 
 
 @pytest.mark.backends("server")
@@ -72,8 +80,8 @@ def test_pong_answers_another_domain(server: ServerProcess) -> None:
         first = pong.line()
         assert first.endswith("for domain 7")
         port = re.findall(r"port (\d+)", first)[0]
-        result = run("ping", f"0:{port}", "-c", "1", device=server.name(7))
-        assert (result.returncode, result.stderr) == (0, "")
+        route = rf"port \d+ <-> port {port} of domain 0"
+        assert ping(f"0:{port}", count=3, route=route, device=server.name(7))
         assert run("ping", f"0:{port}", "-c", "1", device=server.name(8)).returncode == 1
         pong.interrupt()
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import uvloop
 
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, ChannelClosed, EventChannel, RingOverflow
 
+from ..concurrency import threads
 from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, expect, overflow
 
@@ -408,10 +408,8 @@ def test_threads_notify_while_the_loop_waits(run: Run, pair: Pair) -> None:
     async def main() -> None:
         channel = AsyncEventChannel(pair.far)
         for _ in range(5):
-            thread = threading.Thread(target=pair.near.notify, args=(pair.near_port,))
-            thread.start()
-            await channel.wait(pair.far_port)
-            thread.join()
+            with threads(lambda: pair.near.notify(pair.near_port)):
+                await channel.wait(pair.far_port)
 
     run(main)
     gc.collect()

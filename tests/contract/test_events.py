@@ -2,12 +2,12 @@
 
 import contextlib
 import select
-import threading
 
 import pytest
 
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, RingOverflow
 
+from ..concurrency import threads, until_asleep
 from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, connect, expect, expect_nothing, overflow
 
@@ -39,8 +39,11 @@ def test_the_loop_gives_every_event_once_and_unmasks_it(pairs: list[Pair]) -> No
 
 
 def test_the_loop_waits_for_events_until_the_timeout(pair: Pair) -> None:
-    threading.Timer(0.05, pair.near.notify, [pair.near_port]).start()
-    assert next(pair.far.events(timeout=TIMEOUT)) == pair.far_port
+    came: list[int] = []
+    with threads(lambda: came.append(next(pair.far.events(timeout=TIMEOUT)))) as (waiter,):
+        until_asleep(waiter)
+        pair.near.notify(pair.near_port)
+    assert came == [pair.far_port]
     assert list(pair.far.events(timeout=0.01)) == []
 
 
@@ -197,12 +200,10 @@ def test_drain_works_while_another_thread_reads(open_channel: OpenChannel) -> No
             while True:
                 came.extend(far.wait())
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    for _ in range(20):
-        far.bind_interdomain(DOMID_SELF, near.bind_unbound_port(DOMID_SELF), drain=True)
-    far.close()
-    reader.join(TIMEOUT)
+    with threads(read):
+        for _ in range(20):
+            far.bind_interdomain(DOMID_SELF, near.bind_unbound_port(DOMID_SELF), drain=True)
+        far.close()
     assert came == []
 
 

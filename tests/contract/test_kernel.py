@@ -12,6 +12,7 @@ import pytest
 from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn._ffi import lib
 
+from ..command import running_python
 from ..conftest import DEVICE_NODE
 from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, expect
@@ -81,17 +82,12 @@ def test_a_process_that_exits_lets_its_ports_go(channel: EventChannel) -> None:
         "channel = EventChannel.open(sys.argv[1]); channel.bind_virq(Virq.DEBUG);"
         "print('bound', flush=True); sys.stdin.read(); import os; os._exit(0)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", binder, DEVICE_NODE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "bound\n"
+    with running_python(binder, DEVICE_NODE) as process:
+        assert process.line() == "bound"
         with pytest.raises(FileExistsError):
             channel.bind_virq(Virq.DEBUG)
-        process.communicate()
+        process.close_input()
+        assert process.end() == (0, "", "")
     assert channel.bind_virq(Virq.DEBUG)
 
 
@@ -133,6 +129,7 @@ def test_a_program_that_executes_its_successor_hands_its_ports_over() -> None:
         [sys.executable, "-c", BEFORE_UPDATE, DEVICE_NODE, AFTER_UPDATE],
         capture_output=True,
         text=True,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.stdout == "updated\n", done.stderr

@@ -1,18 +1,22 @@
 """Opening, closing, sharing and forking handles."""
 
 import contextlib
+import functools
 import gc
 import os
+import queue
 import select
+import socket
 import threading
-import time
 from array import array
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, Virq
 
+from ..concurrency import child, threads, until_asleep
 from .conftest import OpenChannel, OpenDevice
 from .events import TIMEOUT, Pair, connect, expect
 
@@ -113,57 +117,41 @@ def test_close_wakes_a_read_that_blocks(open_device: OpenDevice) -> None:
 
 def assert_close_wakes(channel: EventChannel, wait: Callable[[EventChannel], object]) -> None:
     channel.bind_unbound_port(DOMID_SELF)
-    ended: list[BaseException] = []
-    started = threading.Barrier(4)
 
-    def waiter() -> None:
-        started.wait(TIMEOUT)
-        try:
+    def until_closed() -> None:
+        with pytest.raises(ChannelClosed):
             wait(channel)
-        except ChannelClosed as error:
-            ended.append(error)
 
-    threads = [threading.Thread(target=waiter) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    started.wait(TIMEOUT)
-    channel.close()
-    for thread in threads:
-        thread.join(TIMEOUT)
-    assert len(ended) == 3
+    with threads(*[until_closed] * 3) as waiters:
+        for waiter in waiters:
+            until_asleep(waiter)
+        channel.close()
 
 
 def test_close_in_the_midst_of_calls_hits_no_other_descriptor(open_device: OpenDevice) -> None:
     """Threads that call while others close get ChannelClosed, never a stranger's descriptor."""
-    unexpected: list[BaseException] = []
 
-    def hammer(channel: EventChannel, port: int) -> None:
-        try:
+    def hammer(channel: EventChannel, port: int, under_way: threading.Barrier) -> None:
+        under_way.wait(TIMEOUT)
+        with contextlib.suppress(ChannelClosed):
             while True:
                 channel.notify(port)
                 channel.unmask(port)
                 channel.poll(0)
-        except ChannelClosed:
-            pass
-        except BaseException as error:  # noqa: BLE001 - reported below
-            unexpected.append(error)
 
     for _ in range(10):
         channel = EventChannel(open_device())
         port = channel.bind_unbound_port(DOMID_SELF)
-        fd = channel.fileno()
-        threads = [threading.Thread(target=hammer, args=(channel, port)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        channel.close()
-        # Whoever opens now gets the freed numbers, this one's among them.
-        strangers = [os.open("/dev/null", os.O_RDWR) for _ in range(5)]
-        for thread in threads:
-            thread.join(TIMEOUT)
-        for stranger in strangers:
-            os.close(stranger)
-        assert fd not in (t.ident for t in threads)
-    assert unexpected == []
+        under_way = threading.Barrier(4)
+        with contextlib.ExitStack() as stack:
+            with threads(*[functools.partial(hammer, channel, port, under_way)] * 3):
+                under_way.wait(TIMEOUT)
+                channel.close()
+                # Whoever opens now gets the numbers that are free. On a socket a notify fails, and
+                # what an unmask writes comes out at the other end.
+                pairs = [socket.socketpair() for _ in range(5)]
+                strangers = [stack.enter_context(end) for pair in pairs for end in pair]
+            assert select.select(strangers, [], [], 0)[0] == []
 
 
 def test_a_duplicate_shares_ring_and_ports(pair: Pair) -> None:
@@ -205,29 +193,24 @@ def test_an_adopted_handle_can_be_told_its_bindings(pair: Pair) -> None:
 def test_two_threads_that_read_share_the_events(open_channel: OpenChannel) -> None:
     near, far = open_channel(), open_channel()
     pairs = [connect(near, far) for _ in range(40)]
-    came: list[int] = []
+    came: queue.Queue[int] = queue.Queue()
 
     def read() -> None:
         with contextlib.suppress(ChannelClosed):
             while True:
                 ports = far.wait()
-                came.extend(ports)
                 far.unmask(ports)
-                if len(came) == 3 * len(pairs):
-                    far.close()
+                for port in ports:
+                    came.put(port)
 
-    threads = [threading.Thread(target=read) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for round_ in range(1, 4):
-        for pair in pairs:
-            near.notify(pair.near_port)
-        deadline = time.monotonic() + TIMEOUT
-        while len(came) < round_ * len(pairs):
-            assert time.monotonic() < deadline
-    for thread in threads:
-        thread.join(TIMEOUT)
-    assert sorted(came) == sorted(3 * [pair.far_port for pair in pairs])
+    with threads(*[read] * 3):
+        for _ in range(3):
+            for pair in pairs:
+                near.notify(pair.near_port)
+            ports = [came.get(timeout=TIMEOUT) for _ in pairs]
+            assert sorted(ports) == [pair.far_port for pair in pairs]
+        far.close()
+    assert came.empty()
 
 
 def test_a_borrowed_descriptor_stays_open(channel: EventChannel) -> None:
@@ -237,19 +220,16 @@ def test_a_borrowed_descriptor_stays_open(channel: EventChannel) -> None:
 
 
 def test_a_child_process_may_only_close(pair: Pair) -> None:
-    child = os.fork()
-    if child == 0:
-        try:
-            with pytest.raises(RuntimeError, match="belongs to the parent"):
-                pair.far.notify(pair.far_port)
-            assert pair.far.fileno() >= 0
-            pair.far.close()
-            pair.far.close()
-            pair.near.close()
-        except BaseException:  # noqa: BLE001 - the parent sees the status
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    def close() -> None:
+        with pytest.raises(RuntimeError, match="belongs to the parent"):
+            pair.far.notify(pair.far_port)
+        assert pair.far.fileno() >= 0
+        pair.far.close()
+        pair.far.close()
+        pair.near.close()
+
+    with child(close):
+        pass
     # The parent's handles and their connection are as they were.
     pair.near.notify(pair.near_port)
     expect(pair.far, pair.far_port)
@@ -264,29 +244,22 @@ def test_several_threads_bind_notify_and_unmask_while_one_reads(
 ) -> None:
     channel = open_channel()
     rounds = 12  # an unmask before the read adds an entry: all of them fit into the ring
-    failures: list[BaseException] = []
-    came: dict[int, int] = {}
+    came: Counter[int] = Counter()
 
-    def send(ready: threading.Barrier) -> None:
-        try:
-            near = channel.bind_unbound_port(DOMID_SELF)
-            far = channel.bind_interdomain(DOMID_SELF, near)
-            ready.wait(TIMEOUT)
-            for _ in range(rounds):
-                channel.notify(near)
-                channel.unmask(far)
-        except BaseException as error:  # noqa: BLE001 - reported below
-            failures.append(error)
+    def send() -> None:
+        near = channel.bind_unbound_port(DOMID_SELF)
+        far = channel.bind_interdomain(DOMID_SELF, near)
+        ready.wait(TIMEOUT)
+        for _ in range(rounds):
+            channel.notify(near)
+            channel.unmask(far)
 
     ready = threading.Barrier(4)
-    threads = [threading.Thread(target=send, args=(ready,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads) or channel.poll(0):
-        for port in channel.wait(0.05):
-            came[port] = came.get(port, 0) + 1
-            channel.unmask(port)
-    assert failures == []
+    with threads(*[send] * 4) as senders:
+        while any(sender.is_alive() for sender in senders) or channel.poll(0):
+            for port in channel.wait(0.05):
+                came[port] += 1
+                channel.unmask(port)
     assert len(came) == 4
     assert all(1 <= number <= rounds + 1 for number in came.values())
     assert connect(channel, channel).far is channel

@@ -2,7 +2,8 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +11,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel
 
+from ..command import Running, running
+from ..limits import TIMEOUT
 from .events import expect
 
 pytestmark = pytest.mark.backends("real")
@@ -17,66 +20,45 @@ pytestmark = pytest.mark.backends("real")
 SOURCE = Path(__file__).with_name("peer.c")
 EVENTS = 20
 
+Start = Callable[..., AbstractContextManager[Running]]
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     binary = tmp_path_factory.mktemp("peer") / "peer"
-    subprocess.run(["cc", "-Wall", "-Werror", "-o", binary, SOURCE, "-lxenevtchn"], check=True)
+    compiler: list[str | Path] = ["cc", "-Wall", "-Werror", "-o", binary, SOURCE, "-lxenevtchn"]
+    subprocess.run(compiler, timeout=TIMEOUT, check=True)
     return binary
 
 
 @pytest.fixture
-def start(
-    unavailable: Callable[[str], NoReturn], request: pytest.FixtureRequest
-) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start(unavailable: Callable[[str], NoReturn], request: pytest.FixtureRequest) -> Start:
     """Start the C peer, which says a line when it is connected."""
     if not shutil.which("cc") or not Path("/usr/include/xenevtchn.h").exists():
         unavailable("the peer needs a C compiler and Debian's libxen-dev")
     program: Path = request.getfixturevalue("program")
-    processes: list[subprocess.Popen[str]] = []
-
-    def run(*arguments: object) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [program, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-        )
-        processes.append(process)
-        return process
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return lambda *arguments: running(*map(str, arguments), program=program)
 
 
-def line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def test_the_c_library_echoes_ours(
-    channel: EventChannel, start: Callable[..., "subprocess.Popen[str]"]
-) -> None:
+def test_the_c_library_echoes_ours(channel: EventChannel, start: Start) -> None:
     port = channel.bind_unbound_port(DOMID_SELF)
-    process = start("echo", port, EVENTS)
-    assert line(process) == "connected\n"
-    for _ in range(EVENTS):
-        channel.notify(port)
-        expect(channel, port)
-        channel.unmask(port)
-    assert process.wait() == 0
+    with start("echo", port, EVENTS) as process:
+        assert process.line() == "connected"
+        for _ in range(EVENTS):
+            channel.notify(port)
+            expect(channel, port)
+            channel.unmask(port)
+        assert process.end().status == 0
 
 
-def test_ours_echoes_the_c_library(
-    channel: EventChannel, start: Callable[..., "subprocess.Popen[str]"]
-) -> None:
-    process = start("send", EVENTS)
-    port = channel.bind_interdomain(DOMID_SELF, int(line(process)))
-    expect(channel, port)
-    channel.unmask(port)
-    channel.notify(port)  # tells the peer that somebody is there
-    for _ in range(EVENTS):
+def test_ours_echoes_the_c_library(channel: EventChannel, start: Start) -> None:
+    with start("send", EVENTS) as process:
+        port = channel.bind_interdomain(DOMID_SELF, int(process.line()))
         expect(channel, port)
         channel.unmask(port)
-        channel.notify(port)
-    assert line(process) == f"{EVENTS} echoes\n"
-    assert process.wait() == 0
+        channel.notify(port)  # tells the peer that somebody is there
+        for _ in range(EVENTS):
+            expect(channel, port)
+            channel.unmask(port)
+            channel.notify(port)
+        assert process.end() == (0, f"{EVENTS} echoes\n", "")

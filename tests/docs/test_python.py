@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ..limits import TIMEOUT
 from .pages import blocks
 
 BLOCKS = dict(blocks("python"))
@@ -27,6 +28,7 @@ def run(text: str, directory: Path, device: str | None) -> None:
         env=environment,
         text=True,
         capture_output=True,
+        timeout=TIMEOUT,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -13,13 +13,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ..limits import TIMEOUT
 from .pages import PAGES, fenced
 
 PROMPT = "$ "
 CONSOLE = fenced("console")
 _DONE = "\x1e\n"  # a line that no command writes
 _MARK = "printf '\\036\\n'\n"
-_LIMIT = "60"  # seconds, for a session that hangs
+# For a session that hangs.
+_LIMITED = ["timeout", "--kill-after=5", f"{TIMEOUT - 5}"]
 
 # Root needs no sudo; and Debian's xl insists on tools of the running Xen's version, though any do.
 _START = """\
@@ -53,7 +55,7 @@ def run(transcript: str) -> str:
     with (
         tempfile.TemporaryDirectory() as directory,
         subprocess.Popen(
-            ["timeout", _LIMIT, "bash"],
+            [*_LIMITED, "bash"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

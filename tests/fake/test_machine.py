@@ -2,7 +2,6 @@
 
 import errno
 import select
-import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,9 +10,8 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Request, Virq
 from pyxenevtchn.fake import Domain, Hypervisor, State
 
+from ..concurrency import threads, until_asleep
 from .test_hypervisor import refused
-
-TIMEOUT = 20.0
 
 
 def connect(
@@ -219,20 +217,14 @@ def test_a_domain_can_be_destroyed_while_a_ring_has_overflowed() -> None:
 def test_destroying_a_domain_wakes_those_who_wait(nonblocking: bool) -> None:
     xen = Hypervisor()
     guest = xen.create_domain()
-    ended: list[int | None] = []
 
-    def read(channel: EventChannel) -> None:
-        try:
-            channel.wait(TIMEOUT)
-        except OSError as error:
-            ended.append(error.errno)
+    def read() -> None:
+        with refused(errno.ENODEV):
+            channel.wait()
 
-    with guest.open(nonblocking=nonblocking) as channel:
-        waiter = threading.Thread(target=read, args=(channel,))
-        waiter.start()
+    with guest.open(nonblocking=nonblocking) as channel, threads(read) as (waiter,):
+        until_asleep(waiter)
         guest.destroy()
-        waiter.join(TIMEOUT)
-    assert ended == [errno.ENODEV]
 
 
 def test_a_domain_is_destroyed_once_and_dom0_never() -> None:

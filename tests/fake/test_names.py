@@ -1,12 +1,13 @@
 """The fake by name: one hypervisor for the whole process."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn.fake import default, reset_default
+
+from ..concurrency import child
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +76,5 @@ def test_names_that_mean_nothing_are_refused(name: str) -> None:
 def test_a_child_process_has_a_hypervisor_of_its_own() -> None:
     with EventChannel.open("fake:") as channel:
         channel.bind_virq(Virq.DEBUG)
-        child = os.fork()
-        if child == 0:
-            try:
-                EventChannel.open("fake:").bind_virq(Virq.DEBUG)
-            except BaseException:  # noqa: BLE001 - the parent sees the status
-                os._exit(1)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with child(lambda: EventChannel.open("fake:").bind_virq(Virq.DEBUG)):
+            pass

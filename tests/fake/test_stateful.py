@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -362,5 +362,10 @@ class FakeMachine(RuleBasedStateMachine):
         assert os.listdir("/proc/self/fd") == self.fds  # noqa: PTH208
 
 
-TestFake = FakeMachine.TestCase
-TestFake.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestFake = pytest.mark.timeout(600)(FakeMachine.TestCase)  # to shrink what fails takes minutes
+TestFake.settings = settings(
+    max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,14 +1,15 @@
 """The server as people run it: a process of its own."""
 
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyxenevtchn.fake.remote import RemoteHypervisor
 
-from ..command import COMMAND
+from ..command import Running, running
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,19 @@ class ServerProcess:
     """A server that listens.
 
     Attributes:
-        process: the process; its standard output is at the line after the first.
+        running: the process; its standard output is at the line after the first.
         path: its socket.
         xen: its hypervisor.
     """
 
-    process: "subprocess.Popen[str]"
+    running: Running
     path: Path
     xen: RemoteHypervisor
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """The process."""
+        return self.running.process
 
     def name(self, domid: int = 0) -> str:
         """What a handle in one of its domains is opened by."""
@@ -31,30 +37,20 @@ class ServerProcess:
 
     def stop(self) -> None:
         """End it, if it has not ended yet."""
-        self.process.terminate()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-def start_server(path: Path) -> ServerProcess:
-    """Start a server at ``path`` and wait until clients can come."""
-    process = subprocess.Popen(
-        [COMMAND, "fake", "serve", "--socket", path], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == f"serving fake:unix:{path}\n"
-    return ServerProcess(process, path, RemoteHypervisor(path))
+        self.running.signal(signal.SIGTERM)
+        self.running.end()
 
 
 @contextmanager
 def serving(path: Path) -> Iterator[ServerProcess]:
     """Run a server at ``path`` for as long as the context lasts."""
-    server = start_server(path)
-    try:
-        yield server
-    finally:
-        server.stop()
+    with running("fake", "serve", "--socket", path) as process:
+        assert process.line() == f"serving fake:unix:{path}"
+        server = ServerProcess(process, path, RemoteHypervisor(path))
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 class SharedServer:
@@ -62,23 +58,22 @@ class SharedServer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._stack = ExitStack()
         self._server: ServerProcess | None = None
 
     @contextmanager
     def lend(self) -> Iterator[ServerProcess]:
         """Lend it to a test, and check that it is clean in the end; if not, start another."""
         if self._server is None:
-            self._server = start_server(self._path)
-        server = self._server
+            self._server = self._stack.enter_context(serving(self._path))
         try:
-            yield server
-            server.xen.check_clean()
+            yield self._server
+            self._server.xen.check_clean()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """End it, if there is one."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.stop()
+        self._server = None
+        self._stack.close()

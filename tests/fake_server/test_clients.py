@@ -4,25 +4,23 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import resource
 import select
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from pyxenevtchn import AsyncEventChannel, EventChannel, Request, Virq
 from pyxenevtchn.device import open_device
 
+from ..command import running_python
+from ..concurrency import alarms, child, threads, until_asleep
+from ..limits import TIMEOUT
 from .process import ServerProcess
-
-TIMEOUT = 20.0
 
 
 def guardian_of(server: ServerProcess) -> int:
@@ -31,17 +29,10 @@ def guardian_of(server: ServerProcess) -> int:
     return int(child)
 
 
-def client(program: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A process that runs a program; its input stays open."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from pyxenevtchn import *; import sys\n{program}", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
 HOLD_DEBUG = """
+import sys
+from pyxenevtchn import EventChannel, Virq
+
 channel = EventChannel.open(sys.argv[1])
 print(channel.bind_virq(Virq.DEBUG), flush=True)
 sys.stdin.read()
@@ -50,37 +41,43 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_client_that_is_killed_lets_its_ports_go(server: ServerProcess, number: int) -> None:
-    with client(HOLD_DEBUG, server.name()) as holder, EventChannel.open(server.name()) as channel:
-        assert holder.stdout
-        held = int(holder.stdout.readline())
+    with (
+        running_python(HOLD_DEBUG, server.name()) as holder,
+        EventChannel.open(server.name()) as channel,
+    ):
+        held = int(holder.line())
         assert held in {port.port for port in server.xen.ports(0)}
         with pytest.raises(FileExistsError):
             channel.bind_virq(Virq.DEBUG)
-        holder.send_signal(number)
-        holder.wait()
+        holder.signal(number)
+        assert holder.end().status == -number
         # Its exit closed its connections, before any that is made now.
         assert held not in {port.port for port in server.xen.ports(0)}
         assert channel.bind_virq(Virq.DEBUG)
 
 
-def test_two_processes_meet(server: ServerProcess) -> None:
-    backend = client(
-        """
+ANSWER_ONCE = """
+import sys
+from pyxenevtchn import EventChannel
+
 with EventChannel.open(sys.argv[1]) as channel:
     port = channel.bind_unbound_port(7)
     print(port, flush=True)
-    for port in channel.events(timeout=20):
+    for port in channel.events():
         channel.notify(port)
         break
-""",
-        server.name(),
-    )
-    with backend, EventChannel.open(server.name(7)) as frontend:
-        assert backend.stdout
-        port = frontend.bind_interdomain(0, int(backend.stdout.readline()), drain=True)
+"""
+
+
+def test_two_processes_meet(server: ServerProcess) -> None:
+    with (
+        running_python(ANSWER_ONCE, server.name()) as backend,
+        EventChannel.open(server.name(7)) as frontend,
+    ):
+        port = frontend.bind_interdomain(0, int(backend.line()), drain=True)
         frontend.notify(port)
         assert frontend.wait(TIMEOUT) == [port]
-    assert backend.returncode == 0
+        assert backend.end() == (0, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -90,22 +87,19 @@ def test_a_server_that_ends_wakes_those_who_wait_with_an_error(
     errors: list[OSError] = []
 
     def wait(channel: EventChannel) -> None:
-        try:
+        with pytest.raises(ConnectionResetError) as caught:
             channel.wait()
-        except OSError as error:
-            errors.append(error)
+        errors.append(caught.value)
 
     with (
         EventChannel.open(own_server.name()) as channel,
         EventChannel.open(own_server.name(), nonblocking=False) as blocking,
+        threads(*(functools.partial(wait, each) for each in (channel, blocking) * 2)) as waiters,
     ):
-        waiters = [threading.Thread(target=wait, args=(each,)) for each in (channel, blocking) * 2]
         for waiter in waiters:
-            waiter.start()
+            until_asleep(waiter)
         own_server.process.send_signal(number)
-        for waiter in waiters:
-            waiter.join(TIMEOUT)
-    assert [error.errno for error in errors] == [errno.ECONNRESET] * 4
+    assert len(errors) == 4
     for error in errors:
         assert str(own_server.path) in str(error)
         assert error.__notes__ == [f"the server of {own_server.path} has ended"]
@@ -163,7 +157,7 @@ def test_a_server_that_is_gone_fails_every_call(own_server: ServerProcess) -> No
 def test_a_server_whose_guardian_is_killed_ends_and_says_so(own_server: ServerProcess) -> None:
     with EventChannel.open(own_server.name()) as channel:
         os.kill(guardian_of(own_server), signal.SIGKILL)
-        assert own_server.process.wait(TIMEOUT) == 1
+        assert own_server.running.end().status == 1
         with pytest.raises(ConnectionResetError):
             channel.bind_virq(Virq.DEBUG)
 
@@ -258,20 +252,21 @@ def test_more_than_a_page_of_ports_at_once(server: ServerProcess) -> None:
 
 
 def test_a_child_process_holds_nothing_of_its_parents(server: ServerProcess) -> None:
-    with EventChannel.open(server.name()) as channel:
-        channel.bind_virq(Virq.DEBUG)
-        end, child_has = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(child_has)
-            os.read(end, 1)
-            os._exit(0)
-        os.close(end)
-    # The child lives, and has duplicates of everything; yet the parent has closed.
-    with EventChannel.open(server.name()) as channel:
-        assert channel.bind_virq(Virq.DEBUG)
-    os.close(child_has)
-    assert os.waitpid(child, 0)[1] == 0
+    waits_in, ours = os.pipe()
+
+    def wait_for_the_end() -> None:
+        os.close(ours)
+        os.read(waits_in, 1)
+
+    channel = EventChannel.open(server.name())
+    channel.bind_virq(Virq.DEBUG)
+    with child(wait_for_the_end):
+        channel.close()
+        # The child lives, and has duplicates of everything; yet the parent has closed.
+        with EventChannel.open(server.name()) as another:
+            assert another.bind_virq(Virq.DEBUG)
+        os.close(ours)
+    os.close(waits_in)
 
 
 def descriptors() -> set[str]:
@@ -308,18 +303,6 @@ def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(
         assert descriptors() == before
 
 
-@contextlib.contextmanager
-def alarms(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Have a handler called all the time."""
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def connect(near: EventChannel, far: EventChannel) -> tuple[int, int]:
     offered = near.bind_unbound_port(0)
     return offered, far.bind_interdomain(0, offered, drain=True)
@@ -328,24 +311,17 @@ def connect(near: EventChannel, far: EventChannel) -> tuple[int, int]:
 def test_a_signal_handler_may_use_a_handle_in_the_midst_of_its_calls(server: ServerProcess) -> None:
     with EventChannel.open(server.name()) as channel:
         sender, receiver = connect(channel, channel)
-        handled = 0
-
-        def handle(_number: int, _frame: FrameType | None) -> None:
-            nonlocal handled
-            handled += 1
-            channel.unbind(channel.bind_unbound_port(0))
-
-        with alarms(handle):
-            for _ in range(2000):
+        with alarms(1000, lambda: channel.unbind(channel.bind_unbound_port(0))) as left:
+            while left() > 0:
                 channel.notify(sender)
                 assert channel.wait(TIMEOUT) == [receiver]
                 assert channel.unmask(receiver) == 1
-        assert handled
 
 
 # No EventChannel: this is about the connection, and an exception at any moment at all.
 INTERRUPT = """
-import contextlib, signal
+import contextlib, signal, sys
+from pyxenevtchn import Request
 from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.device import open_device
 
@@ -353,6 +329,8 @@ class Interrupted(Exception):
     pass
 
 def interrupt(number, frame):
+    global armed
+    armed = False
     raise Interrupted
 
 device = open_device(sys.argv[1])
@@ -361,10 +339,11 @@ receiver = device.ioctl(Request.BIND_INTERDOMAIN, 0, sender)
 event = bytes(pack_ports(receiver))
 assert device.read(4096) == event
 signal.signal(signal.SIGALRM, interrupt)
-for _ in range(500):
+for _ in range(300):
+    armed = True
     with contextlib.suppress(Interrupted):
         signal.setitimer(signal.ITIMER_REAL, 0.0003)
-        while True:
+        while armed:  # what is raised in the midst of a destructor comes to nobody
             assert device.write(pack_ports(receiver)) == 4
             assert device.ioctl(Request.NOTIFY, sender) == 0
             with contextlib.suppress(BlockingIOError):
@@ -380,5 +359,6 @@ device.close()
 
 
 def test_a_call_that_an_exception_interrupts_disturbs_no_other(server: ServerProcess) -> None:
-    with client(INTERRUPT, server.name()) as process:
-        assert process.wait(60) == 0
+    with running_python(INTERRUPT, server.name()) as process:
+        ended = process.end()
+    assert (ended.status, ended.output) == (0, ""), ended.errors

@@ -1,14 +1,12 @@
 """How many clients the server can have."""
 
 import contextlib
-import subprocess
-import sys
 
 import pytest
 
+from ..command import running_python
+from ..limits import TIMEOUT
 from .process import ServerProcess
-
-TIMEOUT = 60.0
 
 CLIENT = """
 import sys
@@ -26,11 +24,11 @@ with EventChannel.open(name) as channel:
     channel.notify_many(offered)
     seen = 0
     while seen < len(offered):
-        ports = channel.wait(60)
+        ports = channel.wait(float(sys.argv[3]))
+        assert ports
         channel.unmask(ports)
         seen += len(ports)
-    print(seen, flush=True)
-    sys.stdin.close()
+    print(seen)
 """
 
 
@@ -39,19 +37,14 @@ def test_many_clients_with_many_ports_each(server: ServerProcess, clients: int, 
     with contextlib.ExitStack() as stack:
         processes = [
             stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", CLIENT, server.name(100 + n), str(ports)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                )
+                running_python(CLIENT, server.name(100 + n), str(ports), str(TIMEOUT))
             )
             for n in range(clients)
         ]
         for process in processes:
-            assert process.stdout is not None
-            assert int(process.stdout.readline()) == ports
+            assert process.line() == str(ports)
         assert sum(not port.kernel for port in server.xen.ports(100)) == ports
         for process in processes:
-            assert process.communicate(timeout=TIMEOUT)[0] == f"{ports // 2}\n".encode()
-    for process in processes:
-        assert process.returncode == 0
+            process.close_input()
+        for process in processes:
+            assert process.end() == (0, f"{ports // 2}\n", "")

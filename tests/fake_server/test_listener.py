@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import stat
-import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from pyxenevtchn import EventChannel
 from pyxenevtchn.fake.listener import listening
 
-from ..command import COMMAND, run
+from ..command import run, running
 from .process import ServerProcess, serving
 
 
@@ -34,14 +34,14 @@ def test_a_signal_ends_the_server_and_removes_its_socket(
 ) -> None:
     with serving(tmp_path / "socket") as server, EventChannel.open(server.name()):
         server.process.send_signal(number)
-        assert server.process.wait(20) == status
+        assert server.running.end().status == status
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dead_servers_socket_is_replaced(tmp_path: Path) -> None:
     with serving(tmp_path / "socket") as server:
         server.process.kill()
-        server.process.wait()
+        server.running.end()
     assert (tmp_path / "socket").is_socket()
     with serving(tmp_path / "socket") as server, EventChannel.open(server.name()) as channel:
         assert channel.bind_unbound_port(0)
@@ -92,21 +92,16 @@ def test_of_many_servers_that_start_at_once_one_gets_the_socket(tmp_path: Path) 
     path = tmp_path / "socket"
     with serving(path) as first:
         first.process.kill()
-        first.process.wait()
-    starting = [
-        subprocess.Popen(
-            [COMMAND, "fake", "serve", "--socket", path],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
-    lines = [process.stdout.readline() for process in starting if process.stdout]
-    assert sorted(lines) == ["", "", "", f"serving fake:unix:{path}\n"]
-    with EventChannel.open(f"fake:unix:{path}"):
-        pass
-    for process in starting:
-        process.terminate()
-        process.communicate()
-    assert not path.exists()
+        first.running.end()
+    with ExitStack() as stack:
+        starting = [
+            stack.enter_context(running("fake", "serve", "--socket", path)) for _ in range(4)
+        ]
+        lines = [process.output.line_or_rest() for process in starting]
+        assert sorted(lines) == ["", "", "", f"serving fake:unix:{path}\n"]
+        with EventChannel.open(f"fake:unix:{path}"):
+            pass
+        for process in starting:
+            process.signal(signal.SIGTERM)
+            process.end()
+        assert not path.exists()

@@ -18,9 +18,8 @@ from pyxenevtchn import DOMID_SELF, EventChannel, Request, Virq
 from pyxenevtchn.fake.protocol import LINE_MAX, answer_value, connect, exchange
 from pyxenevtchn.fake.server import may_connect
 
+from ..limits import TIMEOUT
 from .process import ServerProcess, serving
-
-TIMEOUT = 20.0
 
 
 @pytest.fixture
@@ -229,6 +228,7 @@ sys.exit(connection.recv(1000))
             [*become, sys.executable, "-I", "-S", "-c", program, *arguments],
             capture_output=True,
             text=True,
+            timeout=TIMEOUT,
             check=False,
         )
 

@@ -19,7 +19,7 @@ class Result:
         unit: what one operation is.
         values: for each subject, what one operation takes: the median.
         ratios: for each subject but the first, the median of the first's value divided by its.
-        measure: what the values are: "us", or "instructions".
+        measure: what the values are: "us", "instructions" or "bytes".
     """
 
     case: str

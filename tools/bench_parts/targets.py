@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bench_parts.local import FAKE_MEMORY
 from bench_parts.measure import Result
 from bench_parts.real import ROUND_TRIP_WITH
 
@@ -27,6 +28,9 @@ MOST = {
 # The most, in microseconds, that importing may take over a bare interpreter.
 IMPORT_MOST = 12_000
 
+# The most bytes that a bound port of the fake may take.
+FAKE_MEMORY_MOST = 600
+
 # The least that a round trip's ratio with the most ports bound may be of that with the fewest.
 GROWTH_LEAST = 0.8
 
@@ -45,6 +49,9 @@ def missed(results: Sequence[Result]) -> list[str]:
             ours, bare = result.values.values()
             if ours - bare > IMPORT_MOST:
                 lines.append(f"missed: import: {ours - bare:.0f} us, not at most {IMPORT_MOST}")
+        if result.case == FAKE_MEMORY and result.values["fake"] > FAKE_MEMORY_MOST:
+            size = result.values["fake"]
+            lines.append(f"missed: {FAKE_MEMORY}: {size:.0f} bytes, not at most {FAKE_MEMORY_MOST}")
     growth = [r.ratios["this"] for r in results if r.case.startswith(ROUND_TRIP_WITH)]
     if growth and growth[-1] < GROWTH_LEAST * growth[0]:
         lines.append(
