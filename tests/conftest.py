@@ -10,6 +10,7 @@ from .fake_server.process import ServerProcess, SharedServer, serving
 from .guests import SharedGuest
 from .limits import Limits
 from .reaper import Reaper
+from .skips import XEN, Skips
 
 BACKENDS = ("fake", "server", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
@@ -28,6 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many sequences the differential test tries",
     )
     parser.addoption(
+        "--may-skip",
+        action="append",
+        metavar="NEED",
+        default=[],
+        help="what this machine lacks: a test that is skipped for want of anything else fails",
+    )
+    parser.addoption(
         "--soak", type=float, default=2.0, metavar="SECONDS", help="how long the soak test lasts"
     )
 
@@ -41,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, lambda *_: None)
     config.pluginmanager.register(Limits(config))
     config.pluginmanager.register(Reaper())
+    config.pluginmanager.register(Skips(config.getoption("--may-skip")))
     config.addinivalue_line(
         "markers", "backends(*names): the devices that a contract test can be run on"
     )
@@ -122,7 +131,7 @@ def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoRetur
     """The kind of device under test."""
     name: str = request.param
     if name == "real" and not os.access(DEVICE_NODE, os.R_OK | os.W_OK):
-        unavailable(f"no usable {DEVICE_NODE} here: tools/test --xen runs this on a real Xen")
+        unavailable(f"needs {XEN}: tools/test --xen runs this on one")
     return name
 
 

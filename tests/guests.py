@@ -162,7 +162,7 @@ class SharedGuest:
 def _running(unavailable: Callable[[str], NoReturn]) -> Iterator[RealGuest]:
     kernel = Path(f"/boot/vmlinuz-{platform.release()}")
     if not kernel.exists():
-        unavailable(f"a guest needs a kernel: {kernel}")
+        unavailable(f"needs a kernel for a guest: {kernel}")
     with ExitStack() as stack:
         programs = stack.enter_context(domain_builder(unavailable))
         folder = Path(stack.enter_context(TemporaryDirectory()))

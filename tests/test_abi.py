@@ -35,7 +35,7 @@ def test_scopes() -> None:
     assert len(by_scope[VirqScope.GLOBAL]) == len(Virq) - 5
 
 
-@pytest.mark.skipif(not XEN_HEADER.exists(), reason="Xen's public headers (libxen-dev) are absent")
+@pytest.mark.skipif(not XEN_HEADER.exists(), reason="needs libxen-dev")
 def test_names_and_numbers_are_those_of_xens_headers() -> None:
     header = XEN_HEADER.read_text()
     virqs = {n: int(v) for n, v in re.findall(r"#define VIRQ_(\w+) +(\d+)\s", header)}

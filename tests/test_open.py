@@ -79,7 +79,7 @@ def test_a_source_folder_without_the_compiled_module_says_what_to_do(tmp_path: P
     shutil.copytree(source, tmp_path / source.name, ignore=shutil.ignore_patterns("*.so"))
     result = subprocess.run(
         [sys.executable, "-S", "-c", "import pyxenevtchn as p; p.EventChannel.open('/dev/null')"],
-        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

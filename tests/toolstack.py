@@ -56,7 +56,7 @@ def domain_builder(unavailable: Callable[[str], NoReturn]) -> Iterator[Path]:
     programs = _PROGRAMS / f"xen-{version}/bin"
     if not programs.exists():
         other = _program("xl", unavailable)
-        pytest.skip(f"Xen {version} creates no domain for the toolstack of another one, {other}")
+        pytest.skip(f"needs a toolstack of Xen {version}: {other} can create no domain")
     with xenstored(unavailable), TemporaryDirectory() as folder:
         subprocess.run(
             [programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT
@@ -110,5 +110,5 @@ def _domctl(command: int, version: int, domid: int, body: bytes = b"") -> int:
 def _program(name: str, unavailable: Callable[[str], NoReturn]) -> Path:
     found = sorted(_PROGRAMS.glob(f"xen-*/bin/{name}"))
     if not found:
-        unavailable(f"{name} is not installed: it is in Debian's xen-utils-4.17")
+        unavailable(f"needs {name}: it is in Debian's xen-utils-4.17")
     return found[-1]

@@ -59,7 +59,7 @@ def test_bash_completes_domids() -> None:
 
 def test_zsh_completes_on_a_terminal(tmp_path: Path) -> None:
     if not shutil.which("zsh"):
-        pytest.skip("zsh is not installed")
+        pytest.skip("needs zsh")
     with on_terminal("-f", "-i", program="zsh", more={"HOME": str(tmp_path), "PS1": "> "}) as zsh:
         zsh.type("autoload -U compinit; compinit -u -D; setopt no_beep\n")
         zsh.type('eval "$(_XENEVTCHN_COMPLETE=zsh_source xenevtchn)"; echo rea""dy\n')
@@ -71,7 +71,7 @@ def test_zsh_completes_on_a_terminal(tmp_path: Path) -> None:
 
 def test_fish_completes() -> None:
     if not shutil.which("fish"):
-        pytest.skip("fish is not installed")
+        pytest.skip("needs fish")
     script = "_XENEVTCHN_COMPLETE=fish_source xenevtchn | source; complete -C '{}'"
 
     def complete(line: str) -> list[str]:

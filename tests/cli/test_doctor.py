@@ -91,14 +91,14 @@ def test_a_node_that_is_something_else_is_status_1(tmp_path: Path, kind: str) ->
 def node_of_root() -> Iterator[Path]:
     """A device node that root alone may open, where everybody may look."""
     if os.geteuid() != 0:
-        pytest.skip("only root can make a device node, and become somebody else")
+        pytest.skip("needs root: it makes a device node, and becomes somebody else")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         node = Path(folder, "evtchn")
         try:
             os.mknod(node, 0o600 | stat.S_IFCHR, Path("/dev/null").stat().st_rdev)
         except PermissionError:
-            pytest.skip("this root cannot make a device node")
+            pytest.skip("needs a root who can make a device node")
         yield node
 
 

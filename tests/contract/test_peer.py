@@ -35,7 +35,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(unavailable: Callable[[str], NoReturn], request: pytest.FixtureRequest) -> Start:
     """Start the C peer, which says a line when it is connected."""
     if not shutil.which("cc") or not Path("/usr/include/xenevtchn.h").exists():
-        unavailable("the peer needs a C compiler and Debian's libxen-dev")
+        unavailable("needs a C compiler and Debian's libxen-dev")
     program: Path = request.getfixturevalue("program")
     return lambda *arguments: running(*map(str, arguments), program=program)
 

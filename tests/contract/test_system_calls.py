@@ -47,7 +47,7 @@ def test_a_burst_over_1000_ports_takes_four(
     backend: str, tmp_path: Path, unavailable: Callable[[str], NoReturn]
 ) -> None:
     if not shutil.which("strace"):
-        unavailable("strace is not installed")
+        unavailable("needs strace")
     log = tmp_path / "strace"
     # The thousands of ioctl are the binding's, none the loop's; left out, they cost nothing.
     strace: list[str | Path] = ["strace", "-f", "--seccomp-bpf", "-e", "trace=!ioctl", "-o", log]

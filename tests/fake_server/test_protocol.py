@@ -203,7 +203,7 @@ def test_the_servers_own_user_and_root_may_come() -> None:
     assert not may_connect(os.geteuid() + 1)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes somebody else")
 def test_another_user_is_turned_away() -> None:
     """Even where somebody has made the socket open to all."""
     program = """
@@ -233,7 +233,7 @@ sys.exit(connection.recv(1000))
         )
 
     if as_nobody("pass").returncode:
-        pytest.skip("no other user can run this interpreter")
+        pytest.skip("needs another user who can run this interpreter")
     # Where everybody can go.
     with TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
