@@ -7,7 +7,7 @@ compiler holds every number and size below against it, and a mismatch fails the 
 
 from cffi import FFI
 
-# Every request's function returns what ioctl(2) did: a port or 0, or -1 with errno set.
+# Every function returns what it has to say, such as a port, or 0; or an errno, negated.
 DECLARATIONS = """
 #define IOCTL_BIND_VIRQ ...
 #define IOCTL_BIND_INTERDOMAIN ...
@@ -27,8 +27,13 @@ static int reset(int fd);
 static int restrict_domid(int fd, uint16_t domid);
 static int bind_static(int fd, uint32_t port);
 
-static long notify_many(int fd, const uint32_t *ports, long count);
-static long take(int fd, int wake, int64_t timeout, uint32_t *page, long room);
+static int64_t notify_many(int fd, const uint32_t *ports, long count);
+static int unmask(int fd, const char *ports, size_t size);
+static int unmask_one(int fd, uint32_t port);
+static int turn(int fd, int wake, uint32_t *page, uint32_t room, int64_t left, uint32_t port);
+static int wait_readable(int fd, int wake, uint32_t *page, uint32_t room, int64_t left,
+                         uint32_t port);
+static int read_readable(int fd, uint32_t *page, uint32_t room);
 """
 
 SOURCE = """
@@ -76,92 +81,180 @@ SAME(BIND_STATIC, port_argument, ioctl_evtchn_bind);
 #endif
 #endif
 
+static int request(int fd, unsigned long number, void *argument)
+{
+    int result = ioctl(fd, number, argument);
+    return result < 0 ? -errno : result;
+}
+
 static int bind_virq(int fd, uint32_t virq)
 {
     struct virq_argument argument = { virq };
-    return ioctl(fd, IOCTL_BIND_VIRQ, &argument);
+    return request(fd, IOCTL_BIND_VIRQ, &argument);
 }
 
 static int bind_interdomain(int fd, uint32_t remote_domain, uint32_t remote_port)
 {
     struct interdomain_argument argument = { remote_domain, remote_port };
-    return ioctl(fd, IOCTL_BIND_INTERDOMAIN, &argument);
+    return request(fd, IOCTL_BIND_INTERDOMAIN, &argument);
 }
 
 static int bind_unbound_port(int fd, uint32_t remote_domain)
 {
     struct unbound_port_argument argument = { remote_domain };
-    return ioctl(fd, IOCTL_BIND_UNBOUND_PORT, &argument);
+    return request(fd, IOCTL_BIND_UNBOUND_PORT, &argument);
 }
 
 static int unbind(int fd, uint32_t port)
 {
     struct port_argument argument = { port };
-    return ioctl(fd, IOCTL_UNBIND, &argument);
+    return request(fd, IOCTL_UNBIND, &argument);
 }
 
 static int notify(int fd, uint32_t port)
 {
     struct port_argument argument = { port };
-    return ioctl(fd, IOCTL_NOTIFY, &argument);
+    return request(fd, IOCTL_NOTIFY, &argument);
 }
 
 static int reset(int fd)
 {
-    return ioctl(fd, IOCTL_RESET, 0);
+    return request(fd, IOCTL_RESET, 0);
 }
 
 static int restrict_domid(int fd, uint16_t domid)
 {
     struct domid_argument argument = { domid };
-    return ioctl(fd, IOCTL_RESTRICT_DOMID, &argument);
+    return request(fd, IOCTL_RESTRICT_DOMID, &argument);
 }
 
 static int bind_static(int fd, uint32_t port)
 {
     struct port_argument argument = { port };
-    return ioctl(fd, IOCTL_BIND_STATIC, &argument);
+    return request(fd, IOCTL_BIND_STATIC, &argument);
 }
 """
 
 # No requests of the driver's, but several system calls in one call from Python.
 #
-# notify_many: NOTIFY for each port until one fails; returns how many were sent, with errno set
-# where those are not all.
+# notify_many: NOTIFY for each port until one fails; returns how many were sent, and in the upper 32
+# bits the errno of the next one.
 #
-# take: read what is pending on a descriptor that does not block; where nothing is, wait until it is
-# or ``wake`` can be read, at most ``timeout`` nanoseconds (negative: for ever). Returns how many
-# ports were read, -1 with errno set, or 0: the time is over, or it is worth a look why not. The
-# page's first word says it too, for a caller whom an exception has kept from hearing it; the ports
-# come after it.
+# unmask: write, as often as it takes: the driver takes a page at a time. unmask_one: one port.
+#
+# turn: device.Device says what it does. Each step is recorded in the page as it is made: a signal
+# handler that raises can keep the result from the caller, and nothing else. wait_readable and
+# read_readable are its two halves for a descriptor that blocks.
 BATCH = """
-static long notify_many(int fd, const uint32_t *ports, long count)
+struct page {
+    int64_t left;
+    uint32_t unread, done;
+    uint32_t ports[];
+};
+
+static int64_t notify_many(int fd, const uint32_t *ports, long count)
 {
-    long sent = 0;
-    while (sent < count && notify(fd, ports[sent]) == 0)
-        sent++;
-    return sent;
+    for (long sent = 0; sent < count; sent++) {
+        int result = notify(fd, ports[sent]);
+        if (result < 0)
+            return (int64_t)-result << 32 | sent;
+    }
+    return count;
 }
 
-static long read_page(int fd, uint32_t *page, long room)
+static int unmask(int fd, const char *ports, size_t size)
 {
-    ssize_t size = read(fd, page + 1, room * sizeof(*page));
-    long count = size < 0 ? 0 : size / sizeof(*page);
-    page[0] = count;
-    return size < 0 && errno != EAGAIN ? -1 : count;
+    while (size > 0) {
+        ssize_t done = write(fd, ports, size);
+        if (done < 0)
+            return -errno;
+        ports += done;
+        size -= done;
+    }
+    return 0;
 }
 
-static long take(int fd, int wake, int64_t timeout, uint32_t *page, long room)
+static int unmask_one(int fd, uint32_t port)
 {
-    /* Read first: in a burst something is always there, and poll would be one system call more. */
-    long count = read_page(fd, page, room);
-    if (count != 0 || timeout == 0)
-        return count;
+    return write(fd, &port, sizeof(port)) < 0 ? -errno : 0;
+}
+
+/* Port 0 is none. */
+static int unmask_done(int fd, struct page *page, uint32_t port)
+{
+    if (port && unmask_one(fd, port) < 0)
+        return -errno;
+    if (page->done && write(fd, page->ports, page->done * sizeof(*page->ports)) < 0)
+        return -errno;
+    page->done = 0;
+    return 0;
+}
+
+static int read_ports(int fd, struct page *page, uint32_t room)
+{
+    ssize_t size = read(fd, page->ports, room * sizeof(*page->ports));
+    if (size < 0)
+        return -errno;
+    return page->unread = size / sizeof(*page->ports);
+}
+
+/* 1: fd can be read; else as turn. */
+static int wait_for(int fd, int wake, struct page *page, int64_t left)
+{
     struct pollfd either[] = { { fd, POLLIN, 0 }, { wake, POLLIN, 0 } };
-    struct timespec most = { timeout / 1000000000, timeout % 1000000000 };
-    if (ppoll(either, 2, timeout < 0 ? NULL : &most, NULL) < 0)
-        return errno == EINTR ? 0 : -1;
-    return either[0].revents ? read_page(fd, page, room) : 0;
+    struct timespec most, before, after;
+    if (left > 0) {
+        most = (struct timespec){ left / 1000000000, left % 1000000000 };
+        clock_gettime(CLOCK_MONOTONIC, &before);
+    }
+    int ready = ppoll(either, 2, left < 0 ? NULL : &most, NULL);
+    int error = errno;
+    if (left > 0) {
+        clock_gettime(CLOCK_MONOTONIC, &after);
+        left -= (after.tv_sec - before.tv_sec) * 1000000000LL + after.tv_nsec - before.tv_nsec;
+        left = left > 0 ? left : 0;
+    }
+    page->left = left;
+    if (ready < 0)
+        return -error;
+    return ready == 0 ? 0 : either[0].revents ? 1 : -EAGAIN;
+}
+
+static int turn(int fd, int wake, uint32_t *words, uint32_t room, int64_t left, uint32_t port)
+{
+    struct page *page = (struct page *)words;
+    int result = unmask_done(fd, page, port);
+    if (result < 0 || room == 0)
+        return result;
+    /* Read first: in a burst something is always there, and poll would be one system call more. */
+    result = read_ports(fd, page, room);
+    if (result != -EAGAIN)
+        return result;
+    if (left == 0)
+        return 0;
+    result = wait_for(fd, wake, page, left);
+    return result == 1 ? read_ports(fd, page, room) : result;
+}
+
+static int read_readable(int fd, uint32_t *words, uint32_t room)
+{
+    struct pollfd only = { fd, POLLIN, 0 };
+    /* Another reader may have been faster. */
+    return poll(&only, 1, 0) > 0 ? read_ports(fd, (struct page *)words, room) : -EAGAIN;
+}
+
+static int wait_readable(int fd, int wake, uint32_t *words, uint32_t room, int64_t left,
+                         uint32_t port)
+{
+    struct page *page = (struct page *)words;
+    int result = unmask_done(fd, page, port);
+    if (result < 0 || room == 0)
+        return result;
+    if (left != 0)
+        return wait_for(fd, wake, page, left);
+    page->left = 0;
+    struct pollfd only = { fd, POLLIN, 0 };
+    return poll(&only, 1, 0) > 0;
 }
 """
 

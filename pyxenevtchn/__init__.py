@@ -26,6 +26,8 @@ from .errors import ChannelClosed, PartialNotify, RingOverflow
 if TYPE_CHECKING:
     from .aio import AsyncEventChannel
 
+    __version__: str
+
 __all__ = [
     "DOMID_COW",
     "DOMID_FIRST_RESERVED",
@@ -48,6 +50,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - as below
+
+        return version(__name__)
     if name == "AsyncEventChannel":
         from .aio import AsyncEventChannel  # noqa: PLC0415 - asyncio costs more than all the rest
 

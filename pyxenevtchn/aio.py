@@ -1,30 +1,39 @@
 """AsyncEventChannel: the events of an EventChannel, waited for in asyncio."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from types import TracebackType
-from typing import Self, SupportsIndex
+import asyncio
+import errno
+import inspect
+import weakref
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from types import GeneratorType, TracebackType
+from typing import NoReturn, Self, SupportsIndex, cast
 
-from .abi import check_uint32
+from .abi import check_uint32, pack_ports
+from .bindings import Binding
 from .channel import EventChannel
-from .errors import ChannelClosed, RingOverflow
-from .watch import Watch
-
-# How often in a row events that are there already may be taken without a turn for other tasks.
-_TURNS = 100
+from .device import PAGE_PORTS
+from .errors import ChannelClosed, RingOverflow, operation_error
+from .receiver import NO_PORTS
+from .watch import TURNS, Watch
 
 
 class AsyncEventChannel:
     """An EventChannel whose events are waited for in asyncio.
 
-    There are two ways to wait, one at a time: ``events`` and ``read`` take whatever comes and have
-    a single consumer; ``wait`` and ``port_events`` look at one port each, in any number of tasks.
-    Meanwhile nobody else may read from the handle. What does not wait is done as on the handle
-    itself, ``channel``, and may be done there too.
+    An event goes to every task that waits for its port; where none does, to the one consumer,
+    ``events`` or ``read``, if there is one; and else it stays with the handle, for whoever asks
+    first: a later ``wait`` for its port, the next consumer, or the handle itself, ``channel``.
+    ``wait`` and ``port_events`` may be used in any number of tasks, and inside the body of
+    ``events``. A port stays masked while its event is worked on: until the body of ``events`` is
+    done, or until ``wait`` is called for it again; ``events`` and ``read``, as they begin, unmask
+    whatever ``wait`` has returned for. What does not wait is done as on ``channel``, and may be
+    done there too.
 
     A task that is cancelled while it waits loses no event: what was read stays with the handle.
 
-    Threads: it belongs to the event loop that waits on it, and to that loop's thread; ``channel``
-    may be used, and closed, from any thread. Closing either wakes every waiter with ChannelClosed.
+    Threads: it belongs to the event loop that waits on it, and to that loop's thread. ``channel``
+    may be used from any thread: closing it wakes every waiter with ChannelClosed, and unbinding a
+    port those who wait for that. A thread that reads takes events from the tasks.
     """
 
     def __init__(
@@ -37,19 +46,23 @@ class AsyncEventChannel:
 
         Args:
             channel: the handle; closing this closes it.
-            on_overflow: called with the result of ``channel.recover()`` when the ring has
-                overflowed, and the waiting goes on; None raises RingOverflow in every waiter.
+            on_overflow: a plain function, called with the result of ``channel.recover()`` when the
+                ring has overflowed; then the waiting goes on. None raises RingOverflow in every
+                waiter.
+
+        Raises:
+            TypeError: ``on_overflow`` is a coroutine function: nobody would await it.
         """
+        if any(map(inspect.iscoroutinefunction, (on_overflow, type(on_overflow).__call__))):
+            raise TypeError("on_overflow must be a plain function; it may start a task")
         self.channel = channel
         self._on_overflow = on_overflow
         self._inbox = channel._inbox
-        self._watch = Watch(channel._handle, self._read_ring)
-        self._turns = _TURNS
-        # How many events of each port came, and how many of those a wait has returned for.
-        self._came: dict[int, int] = {}
-        self._taken: dict[int, int] = {}
-        # Ports that a wait has returned: masked until it is called again.
-        self._in_hand: set[int] = set()
+        self._watch = Watch(channel._inbox, channel.bindings, channel.fileno, self._pull)
+        # Ports that a wait has returned for: masked until it is called again.
+        self._in_hand: dict[int, None] = {}
+        # An object of the consumer's own, or a reference that dies with it.
+        self._consumer: object = None
 
     @property
     def closed(self) -> bool:
@@ -71,6 +84,9 @@ class AsyncEventChannel:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a handle can be neither copied nor pickled")
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.channel!r}>"
 
@@ -78,11 +94,9 @@ class AsyncEventChannel:
         """As EventChannel.bind_virq."""
         return self.channel.bind_virq(virq)
 
-    def bind_interdomain(
-        self, remote_domain: SupportsIndex, remote_port: SupportsIndex, *, drain: bool = False
-    ) -> int:
+    def bind_interdomain(self, remote_domain: SupportsIndex, remote_port: SupportsIndex) -> int:
         """As EventChannel.bind_interdomain."""
-        return self.channel.bind_interdomain(remote_domain, remote_port, drain=drain)
+        return self.channel.bind_interdomain(remote_domain, remote_port)
 
     def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
         """As EventChannel.bind_unbound_port."""
@@ -95,11 +109,6 @@ class AsyncEventChannel:
     def unbind(self, port: SupportsIndex) -> None:
         """As EventChannel.unbind; tasks that wait for the port get ChannelClosed."""
         self.channel.unbind(port)
-        number = check_uint32("port", port)
-        for counts in (self._came, self._taken):
-            counts.pop(number, None)
-        self._in_hand.discard(number)
-        self._watch.fail(ChannelClosed(f"port {number} was unbound"), number)
 
     def notify(self, port: SupportsIndex) -> None:
         """As EventChannel.notify."""
@@ -119,169 +128,228 @@ class AsyncEventChannel:
         Raises:
             RingOverflow: events were dropped, and there is no ``on_overflow``.
             ChannelClosed: the handle was closed, before or while this waited.
-            RuntimeError: somebody else waits on the handle.
+            RuntimeError: there is another consumer, of ``read`` or ``events``; or another event
+                loop or AsyncEventChannel waits on the handle.
         """
-        if self._came:
-            self._reclaim()
-        if not self._inbox.backlog and (ports := self._take_now(None)):
-            return ports
-        while not self._inbox.backlog:
-            await self._wait(None)
-        return self.channel.wait(0)
+        consumer = object()
+        watch = self._watch
+        try:
+            self._claim(consumer)
+            while True:
+                if watch.turns:
+                    watch.turns -= 1
+                    try:
+                        ports = self.channel._take(0, PAGE_PORTS, self._in_hand)
+                    except RingOverflow:
+                        self._recover()
+                        continue
+                    self._in_hand = {}
+                    if ports:
+                        return ports
+                    await watch.sleep(None)
+                else:
+                    watch.turns = TURNS
+                    await asyncio.sleep(0)
+        finally:
+            if self._consumer is consumer:
+                self._consumer = None
 
-    def events(self) -> AsyncIterator[int]:
+    def events(self) -> "Events":
         """Go through the events as they come: ``async for port in channel.events(): ...``.
 
         As EventChannel.events: the port is masked while the body works and unmasked once it is
         done, in batches; a loop that is left or cancelled in the middle of a batch loses nothing.
+        A loop is left when its iterator is garbage, as it is at a ``break``, or closed by
+        ``aclose``, for contextlib.aclosing.
 
         Raises:
             RingOverflow: events were dropped, and there is no ``on_overflow``.
             ChannelClosed: the handle was closed, before or during the loop.
-            RuntimeError: somebody else waits on the handle.
+            RuntimeError: there is another consumer, of ``read`` or ``events``; or another event
+                loop or AsyncEventChannel waits on the handle.
         """
-        self._reclaim()
-        return _Events(self)
+        events = Events(self)
+        self._claim(events._key)
+        if self._in_hand:
+            self.channel.unmask(self._in_hand)
+            self._in_hand = {}
+        return events
 
     async def wait(self, port: SupportsIndex) -> None:
-        """Wait for an event of one port; one that came since the last wait returns at once.
+        """Wait for an event of one port; one that nobody has had yet returns at once.
 
-        However many came since then, they are one, as in the hardware. The port stays masked until
-        it is waited for again (or unmasked): so what its task does between two waits is done
-        before the next event. All tasks that wait for the port at the time of an event get it.
+        However many came since the last wait, they are one, as in the hardware. The port stays
+        masked until it is waited for again (or unmasked): so what its task does between two waits
+        is done before the next event. All tasks that wait for the port at the time of an event get
+        it.
 
         Raises:
+            OSError: ENOTCONN for a port that this handle does not have.
             RingOverflow: events were dropped, and there is no ``on_overflow``.
             ChannelClosed: the handle was closed or the port unbound, before or while this waited.
-            RuntimeError: a consumer of all events waits on the handle.
+            RuntimeError: another event loop or AsyncEventChannel waits on the handle.
         """
         number = check_uint32("port", port)
-        self._put_back(number)
-        taken = self._taken.get(number, 0)
-        self._dispatch()
-        while self._came.get(number, 0) <= taken:
-            if ports := self._take_now(number):
-                self._inbox.backlog.extend(ports)
-                self._dispatch()
-            else:
-                await self._wait(number)
-        self._taken[number] = self._came[number]
-        self._in_hand.add(number)
-
-    def port_events(self, port: SupportsIndex) -> AsyncIterator[int]:
-        """Go through the events of one port: ``wait`` as an asynchronous iterator of the port."""
-        return _PortEvents(self, check_uint32("port", port))
-
-    async def _wait(self, port: int | None) -> None:
-        """Wait in the event loop, and let other tasks have their turns."""
-        self._turns = _TURNS
-        await self._watch.wait(port)
-
-    def _take_now(self, port: int | None) -> list[int]:
-        """Take what is there, for whom waits for the port, without going through the event loop.
-
-        Where events come faster than they are handled, the loop has its turn all the same.
-        """
-        if not self._turns or not self._watch.is_free(port):
-            return []
-        self._turns -= 1
-        try:
-            return self.channel.wait(0)
-        except RingOverflow:
-            if self._on_overflow is None:
-                raise
-            self._recover(self._on_overflow)
-        return []
-
-    def _read_ring(self) -> None:
-        """Take what the ring has and wake those whom it concerns."""
-        try:
-            self._inbox.backlog.extend(self.channel.wait(0))
-        except RingOverflow:
-            if self._on_overflow is None:
-                raise
-            self._recover(self._on_overflow)
-        if self._watch.has_consumer:
-            if self._inbox.backlog:
-                self._watch.wake(None)
+        binding = self._binding(number)
+        unmask = [number] if number in self._in_hand else NO_PORTS
+        watch, inbox = self._watch, self._inbox
+        if watch.turns:
+            watch.turns -= 1
         else:
-            self._dispatch()
+            watch.turns = TURNS
+            await asyncio.sleep(0)
+        if watch.waiters or inbox.left or inbox.batches:
+            new = self._pull(unmask) > 0
+        else:
+            ports: list[int] = []
+            try:
+                ports = self.channel.wait(0, unmask=unmask)
+                if ports == [number]:
+                    # What comes most, in the fewest steps.
+                    self._in_hand[number] = None
+                    return
+                inbox.add(ports)
+                new = True
+            except RingOverflow:
+                self._recover()
+                new = False
+            except BaseException:
+                inbox.put_back(ports)
+                raise
+        if number in self._in_hand:
+            del self._in_hand[number]
+        there = inbox.take_port(number)
+        try:
+            if inbox.left:
+                watch.dispatch(new=new)
+        except BaseException:
+            inbox.put_back([number] if there else [])
+            raise
+        if not there:
+            await watch.sleep(number, binding)
+            inbox.take_port(number)
+        self._in_hand[number] = None
 
-    def _recover(self, on_overflow: Callable[[frozenset[int]], object]) -> None:
-        on_overflow(self.channel.recover())
-        self._watch.renew()
+    def port_events(self, port: SupportsIndex) -> "PortEvents":
+        """Go through the events of one port: ``wait`` as an asynchronous iterator of the port."""
+        return PortEvents(self, check_uint32("port", port))
 
-    def _dispatch(self) -> None:
-        """Count the backlog's events for their ports."""
-        while (port := self._next()) is not None:
-            self._came[port] = self._came.get(port, 0) + 1
-            self._watch.wake(port)
+    def _claim(self, consumer: object) -> None:
+        """Make it the one consumer."""
+        if self._watch.is_stranded:
+            # A consumer of a loop that was closed never runs again.
+            self._watch.let_go()
+            self._consumer = None
+        other = self._consumer
+        if isinstance(other, weakref.ref):
+            other = other()
+        if other is not None:
+            raise RuntimeError("events() and read() have one consumer at a time, and there is one")
+        self._consumer = consumer
 
-    def _next(self) -> int | None:
-        """Take the oldest port of the backlog that is still bound."""
-        while (port := self._inbox.pop_backlog()) is not None:
-            if not self.channel._bindings.is_stale(port):
-                break
-        return port
+    def _binding(self, port: int) -> Binding | None:
+        """Return how a port is bound, as far as that is known.
 
-    def _reclaim(self) -> None:
-        """Put events that no wait has returned for back, for the consumer of all."""
-        for port, came in self._came.items():
-            if came > self._taken.get(port, 0):
-                self._taken[port] = came
-                self._inbox.backlog.append(port)
+        Raises:
+            OSError: ENOTCONN, the handle does not have the port.
+            ChannelClosed: it is closed.
+        """
+        bindings = self.channel._bindings
+        binding = bindings.view.get(port)
+        if binding is None and (bindings.complete or port in bindings.unbound):
+            self.channel._check_usable()
+            raise operation_error("wait", (port,), errno.ENOTCONN, self.channel.name)
+        return binding
 
-    def _put_back(self, port: int) -> None:
-        """Unmask a port that a wait returned: its task is done with it."""
-        if port in self._in_hand:
-            self._in_hand.discard(port)
-            self.channel.unmask(port)
+    def _pull(self, unmask: Iterable[int] = ()) -> int:
+        """Unmask ports, and bring what the driver has into the inbox; return how much that is."""
+        try:
+            return self.channel._pull(unmask)
+        except RingOverflow:
+            self._recover()
+            return 0
+
+    def _recover(self) -> None:
+        """Recover from the overflow that is being handled."""
+        if self._on_overflow is None:
+            raise  # noqa: PLE0704 - it
+        self._on_overflow(self.channel.recover())
 
 
-class _Events(AsyncIterator[int]):
-    """A loop over all events. Its ports are unmasked when the batch is done, or the loop is gone.
+class Events(AsyncIterator[int]):
+    """The iterator of ``AsyncEventChannel.events``: all events of a handle.
 
-    An object and not an asynchronous generator, because nobody finalises those at a ``break``.
+    It has a loop of the handle itself, whose end, at the latest as this is garbage, unmasks what
+    the body has had and leaves the rest to others.
     """
 
     def __init__(self, owner: AsyncEventChannel) -> None:
-        self._owner = owner
-        self._backlog = owner._inbox.backlog
-        self._unbound = owner.channel._bindings.unbound
-        self._done: list[int] = []
+        self._owner, self._watch = owner, owner._watch
+        self._key = weakref.ref(self)
+        # Where nothing is there it gives 0, and no end.
+        self._loop = owner.channel._events(0, owner._on_overflow, idle=True)
 
     async def __anext__(self) -> int:
-        while True:
-            if not self._backlog:
-                await self._refill()
-            port = self._backlog.popleft()
-            if port not in self._unbound or not self._owner.channel._bindings.is_stale(port):
-                self._done.append(port)
-                return port
+        owner, watch = self._owner, self._watch
+        if owner._consumer is not self._key:
+            owner._claim(self._key)
+        try:
+            while True:
+                if watch.turns:
+                    watch.turns -= 1
+                    for port in self._loop:
+                        if port:
+                            return port
+                        break
+                    else:
+                        raise StopAsyncIteration  # noqa: TRY301
+                    await watch.sleep(None)
+                else:
+                    watch.turns = TURNS
+                    await asyncio.sleep(0)
+        except BaseException:
+            if owner._consumer is self._key:
+                owner._consumer = None
+            raise
 
-    async def _refill(self) -> None:
-        done, self._done = self._done, []
-        self._owner.channel.unmask(done)
-        self._backlog.extend(self._owner._take_now(None))
-        while not self._backlog:
-            await self._owner._wait(None)
-
-    def __del__(self) -> None:
-        self._owner.channel._unmask_left(self._done)
+    async def aclose(self) -> None:
+        """Leave the loop: unmask what the body has had; the rest stays with the handle."""
+        self._loop.close()
+        if self._owner._consumer is self._key:
+            self._owner._consumer = None
 
 
-class _PortEvents(AsyncIterator[int]):
-    """A loop over one port's events."""
+class PortEvents(AsyncIterator[int]):
+    """The iterator of ``AsyncEventChannel.port_events``: one port's events."""
 
     def __init__(self, owner: AsyncEventChannel, port: int) -> None:
         self._owner = owner
         self._port = port
+        # Like the loop of Events, its end unmasks, whatever brings that about.
+        end = _unmask_at_the_end(owner, port)
+        self._end = cast("GeneratorType[None, None, None]", end)
+        next(self._end)
 
     async def __anext__(self) -> int:
+        if self._end.gi_frame is None:
+            raise StopAsyncIteration
         await self._owner.wait(self._port)
         return self._port
 
-    def __del__(self) -> None:
-        if self._port in self._owner._in_hand:
-            self._owner._in_hand.discard(self._port)
-            self._owner.channel._unmask_left([self._port])
+    async def aclose(self) -> None:
+        """Leave the loop: unmask the port, if its event has been worked on."""
+        self._end.close()
+
+
+def _unmask_at_the_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
+    channel, data = owner.channel, bytes(pack_ports(port))
+    size = len(data)
+    try:
+        yield
+    finally:
+        if port in owner._in_hand:
+            del owner._in_hand[port]
+            try:  # noqa: SIM105 - a call more in which a signal handler may run
+                channel._unmask(data, size)
+            except (ChannelClosed, RuntimeError):
+                pass

@@ -32,21 +32,19 @@ class Bindings:
         lock: held over a request and its record here, so that a port which is freed and given
             again between the two is not recorded wrongly. Reentrant, for signal handlers.
         virqs: the ports that are bound to a VIRQ, and its number.
-        unbound: the ports that were bound once and are not now.
+        unbound: the ports that were bound once and are not now; the values say nothing.
+        complete: whether every port of the handle is known here: an adopted one may have others.
     """
 
     def __init__(self, port_space: Hashable) -> None:
         self.lock: threading.RLock = threading.RLock()
+        self.virqs: dict[int, int] = {}
+        self.unbound: dict[int, None] = {}
+        self.complete: bool = True
         self._port_space = port_space
         self._bound: dict[int, Binding] = {}
-        self.unbound: set[int] = set()
-        self.virqs: dict[int, int] = {}
+        self.view: Mapping[int, Binding] = MappingProxyType(self._bound)
         _open_handles.add(self)
-
-    @property
-    def view(self) -> Mapping[int, Binding]:
-        """The bound ports, live and read-only."""
-        return MappingProxyType(self._bound)
 
     def refuse_virqs(self, ports: Iterable[int]) -> None:
         """Refuse to notify ports if one is a VIRQ's.
@@ -59,37 +57,35 @@ class Bindings:
             name = virq_name(self.virqs[port])
             raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
 
+    # No step of these two can be interrupted by a signal handler once it has begun.
+
     def add(self, port: int, binding: Binding) -> None:
         """Record a port that the driver has bound; the lock is held since before it did."""
-        self.unbound.discard(port)
-        self._bound[port] = binding
+        if port in self.unbound:
+            del self.unbound[port]
         if binding.virq is not None:
             self.virqs[port] = binding.virq
+        self._bound[port] = binding
 
     def remove(self, port: int) -> None:
-        """Record that the driver has unbound the port; the lock is held since before it did."""
-        self._bound.pop(port, None)
-        self.virqs.pop(port, None)
-        self.unbound.add(port)
-
-    def is_stale(self, port: int) -> bool:
-        """Tell whether an event's port has been unbound here since, and not bound again."""
-        if port not in self.unbound:
-            return False
-        # A bind that is under way may just have got this port again.
-        with self.lock:
-            return port in self.unbound
+        """Record that a port is no longer bound; the lock is held."""
+        if port in self._bound:
+            del self._bound[port]
+        if port in self.virqs:
+            del self.virqs[port]
+        self.unbound[port] = None
 
     def held_elsewhere(self, port: int) -> bool:
-        """Tell whether another open handle of this process, in the same domain, has the port."""
+        """Return whether another open handle of this process, in the same domain, has the port."""
         return any(
             other is not self and other._port_space == self._port_space and port in other._bound  # noqa: SLF001 - its own kind
             for other in list(_open_handles)
         )
 
-    def release(self) -> None:
+    def clear(self) -> None:
         """Record that the handle is closed, and its ports with it."""
-        _open_handles.discard(self)
+        self._bound.clear()
+        self.virqs.clear()
 
 
 _open_handles: weakref.WeakSet[Bindings] = weakref.WeakSet()

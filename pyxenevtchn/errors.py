@@ -134,6 +134,8 @@ _HINTS: dict[tuple[str, int], str] = {
     ),
     ("", errno.ENOSPC): "the domain has no free port left; close handles that are not needed",
     ("", errno.ENOTTY): "the descriptor is not one of the event-channel driver",
+    ("", errno.ENODEV): "the domain of this fake was destroyed",
+    ("", errno.ECONNRESET): "the server of this fake has ended",
 }
 
 

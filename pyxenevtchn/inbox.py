@@ -1,169 +1,177 @@
-"""What comes in on a handle: the driver's ring, and what was read from it but not given out yet."""
+"""Events that were read from the driver and not given out yet, and the descriptor that tells."""
 
-import errno
-import select
+import os
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import filterfalse, islice
+from typing import Any, Protocol
 
-from .abi import PORT_BYTES, pack_ports
-from .device import PAGE_PORTS, Device
-from .errors import ChannelClosed, operation_error
-from .handle import Handle
+from .bindings import Binding
+from .descriptors import Descriptor
+from .device import PORTS, UNREAD, Page
 
-# Far longer than Xen takes to deliver an event that is pending, in seconds.
-_DRAIN_TIMEOUT = 1.0
+
+class Watcher(Protocol):
+    """An event loop's part in a handle."""
+
+    def let_go(self) -> bool:
+        """Stop watching if nobody waits; return whether this did."""
+
+    def events_came(self) -> None:
+        """Hear that others have brought events into the inbox, in whatever thread."""
+
+    def port_unbound(self, port: int, binding: Binding | None) -> None:
+        """Hear that a binding of a port is gone, in whatever thread."""
 
 
 class Inbox:
-    """Reads a handle's events, for any number of threads.
+    """The events that were read and not given out, in order, for any number of readers.
+
+    Its descriptor can be read while there is something in it that is nobody's, neither reserved for
+    a task nor with a loop under way, and once it is closed: whoever waits for events waits on it as
+    well as on the device.
+
+    Threads: any thread, and a signal handler, may call anything at any time.
 
     Attributes:
-        backlog: ports that were read and not given out, oldest first. Whoever reads gets these
-            first, so a loop that is left in the middle of a batch loses none.
+        left: the ports; the values say nothing. To be read by others, never changed.
+        batches: what loops that are under way, or were left, have still to give out: iterators of
+            ports, each with its place in its batch. Everybody may take from them.
+        pages: under "spare", a page that nobody uses and in which nothing is.
+        descriptor: the number of the descriptor, an eventfd.
+        watcher: who watches for an event loop, if anybody does.
+        reserved: ports whose events are for tasks that wait for them.
+        closed: whether the handle is closed.
     """
 
-    def __init__(self, handle: Handle) -> None:
-        self.backlog: deque[int] = deque()
-        self._handle = handle
-        # Ports whose next event nobody sent. The count is raised before such a port can exist, so
-        # that a reader who sees 0 after its read has read none of their events.
-        self._drains = 0
-        self._drained_ports: set[int] = set()
-        self._drain_lock = threading.RLock()
+    def __init__(self, new_page: Callable[[], Page]) -> None:
+        """Make an empty inbox.
 
-    def poll(self, timeout: float | None) -> int:
-        """Wait until there is something to read (see EventChannel.poll)."""
-        check_timeout(timeout)
-        with self._handle as device:
-            if self.backlog:
-                return self._handle.poll(device, 0) or select.POLLIN
-            return self._handle.poll(device, timeout)
+        Args:
+            new_page: makes pages for ``page``.
 
-    def read(self, most: int) -> list[int]:
-        """Take what is there; where nothing is, wait or fail as the device does."""
-        most = min(most, PAGE_PORTS)
+        Raises:
+            OSError: EMFILE.
+        """
+        self.left: dict[int, int] = {}
+        self.batches: dict[Iterator[tuple[int, int]], None] = {}
+        self.watcher: Watcher | None = None
+        self.reserved: Mapping[Any, object] = {}
+        self.closed: bool = False
+        self._new_page = new_page
+        self.pages: dict[str, Page] = {}
+        self._lock = threading.RLock()
+        self._eventfd = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.descriptor: int = self._eventfd.number
+
+    def page(self) -> Page:
+        """Lend a page in which nothing is, for one call; it goes back to ``pages``."""
+        return self.pages.pop("spare", None) or self._new_page()
+
+    def put_back_page(self, page: Page) -> None:
+        """Put back what was read into a page and not given out."""
+        count = page.words[UNREAD]
+        if count:
+            self.put_back(page.words[PORTS : PORTS + count].tolist())
+
+    def put_back(self, ports: Iterable[int]) -> None:
+        """Put ports first that were taken and did not come to whoever took them."""
+        with self._lock:
+            self.left = dict.fromkeys(ports, 0) | self.left
+            self.signal()
+
+    def add(self, ports: Iterable[int]) -> None:
+        """Put ports last that were read; whoever does it wakes those whom they concern."""
+        with self._lock:
+            self.left |= dict.fromkeys(ports, 0)
+
+    def take(self, most: int) -> list[int]:
+        """Take the oldest ports that are not reserved, at most so many."""
         ports: list[int] = []
         try:
-            with self._handle as device:
-                if most:
-                    ports = self.from_backlog(most)
-                    ports = ports or self.from_ring(device, None if device.blocking else 0, most)
+            with self._lock:
+                self._gather()
+                free = filterfalse(self.reserved.__contains__, self.left)
+                ports = [*islice(free, most)]
+                taken = frozenset(ports).__contains__
+                self.left = dict.fromkeys(filterfalse(taken, self.left), 0)
+                if self.has_free():
+                    self.signal()
+            return ports  # noqa: TRY300 - a handler may raise at the end of the with
         except BaseException:
             self.put_back(ports)
             raise
-        if most and not ports:
-            name = self._handle.device.name
-            raise operation_error("read", (most * PORT_BYTES,), errno.EAGAIN, name)
-        return ports
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Take what is there into a buffer, never waiting; return how many ports it is."""
-        with self._handle as device:
-            ports: Sequence[int] = self.from_backlog(len(buffer) // PORT_BYTES)
-            while not ports and buffer:
-                size = device.readinto(buffer)
-                ports = buffer[:size].cast("I")
-                if not self._drains:
-                    return len(ports)
-                ports = self._without_drained(device, ports.tolist())
-            buffer[: PORT_BYTES * len(ports)] = pack_ports(ports)
-            return len(ports)
+    def take_port(self, port: int) -> bool:
+        """Take one port out of the order; return whether it was there."""
+        taken: list[int] = []
+        try:
+            with self._lock:
+                self._collect()
+                if port in self.left:
+                    taken = [port]
+                    del self.left[port]
+            return taken != []  # noqa: TRY300
+        except BaseException:
+            self.put_back(taken)
+            raise
 
-    def pop_backlog(self) -> int | None:
-        """Take the oldest port of the backlog; None when it is empty."""
-        # Empty is what it mostly is; another reader may still take the last one first.
-        if self.backlog:
-            try:
-                return self.backlog.popleft()
-            except IndexError:
-                return None
-        return None
+    def fill(self, page: Page, most: int) -> int:
+        """Take ports into a page, as a turn of the device reads them; return how many."""
+        ports = self.take(most)
+        try:
+            page.words[PORTS : PORTS + len(ports)] = array("I", ports)
+            page.words[UNREAD] = len(ports)
+        except BaseException:
+            self.put_back(ports)
+            raise
+        return len(ports)
 
-    def bind_drained(self, bind: Callable[[], int]) -> int:
-        """Bind a port that starts with an event pending, and have that one swallowed."""
-        with self._drain_lock:
-            self._drains += 1
-            try:
-                port = bind()
-            except BaseException:
-                self._drains -= 1
-                raise
-            self._drained_ports.add(port)
-        return port
+    def peek(self) -> bool:
+        """Return whether there is something that is not reserved."""
+        try:
+            with self._lock:
+                self._gather()
+                free = self.has_free()
+                if free:
+                    self.signal()
+            return free  # noqa: TRY300
+        except BaseException:
+            self.signal()
+            raise
 
-    def wait_drained(self, port: int) -> None:
-        """Wait until the event that nobody sent has been swallowed, by whoever reads it."""
-        # It is on its way; a fake can withhold it, and then it is swallowed when it comes.
-        deadline = time.monotonic() + _DRAIN_TIMEOUT
-        with self._handle as device:
-            while port in self._drained_ports and time.monotonic() < deadline:
-                self.backlog.extend(self.from_ring(device, 0.01, PAGE_PORTS))
+    def has_free(self) -> bool:
+        """Return whether something in ``left`` is not reserved."""
+        return not self.left.keys() <= self.reserved.keys()
 
-    def forget(self, *ports: int) -> None:
-        """Swallow no event of these ports; they are unbound, or what they had is gone."""
-        with self._drain_lock:
-            for port in self._drained_ports.intersection(ports):
-                self._drained_ports.discard(port)
-                self._drains -= 1
+    def collect(self) -> None:
+        """Bring everything into ``left``."""
+        with self._lock:
+            self._collect()
 
-    def from_ring(self, device: Device, timeout: float | None, most: int) -> list[int]:
-        """Wait until something is in the ring and take it; [] when the time is over."""
-        handle = self._handle
-        wake = handle.wake if handle.wake >= 0 else handle.make_wake()
-        left = timeout
-        if timeout:
-            check_timeout(timeout)
-            # In a burst something is there at once: not a moment for the clock, which is a system
-            # call in a PV domain.
-            left = 0
-        deadline = None
-        while True:
-            ports = device.take(most, wake, left, self.backlog)
-            if ports:
-                if self._drains:
-                    ports = self._without_drained(device, ports)
-                if ports:
-                    return ports
-                continue
-            if handle.closed:
-                raise ChannelClosed(f"{device.name}: the handle was closed while a call waited")
-            if timeout:
-                now = time.monotonic()
-                deadline = deadline or now + timeout
-                left = deadline - now
-            if left is not None and left <= 0:
-                return []
+    def signal(self) -> None:
+        """Wake whoever waits on the descriptor."""
+        os.eventfd_write(self.descriptor, 1)
 
-    def from_backlog(self, most: int) -> list[int]:
-        """Take from the backlog."""
-        ports: list[int] = []
-        while len(ports) < most and (port := self.pop_backlog()) is not None:
-            ports.append(port)
-        return ports
+    def close(self) -> None:
+        """Wake whoever waits, for good."""
+        self.closed = True
+        self.signal()
 
-    def put_back(self, ports: list[int]) -> None:
-        """Put what was taken, and did not come to whoever took it, in front of the backlog."""
-        self.backlog.extendleft(reversed(ports))
+    def _gather(self) -> None:
+        """Bring everything into ``left``, of which the descriptor then tells nothing."""
+        # First the descriptor: what comes after that tells anew.
+        try:
+            os.eventfd_read(self.descriptor)
+        except BlockingIOError:
+            pass
+        finally:
+            if self.closed:
+                os.eventfd_write(self.descriptor, 1)
+        self._collect()
 
-    def _without_drained(self, device: Device, ports: list[int]) -> list[int]:
-        with self._drain_lock:
-            drained = self._drained_ports.intersection(ports)
-            self.forget(*drained)
-        for port in drained:
-            ports.remove(port)
-        if drained:
-            # An event that was really sent meanwhile is pending behind the mask, and comes now.
-            device.write(pack_ports(drained))
-        return ports
-
-
-def check_timeout(timeout: float | None) -> None:
-    """Refuse what cannot be waited.
-
-    Raises:
-        ValueError: the timeout is negative or not a number.
-    """
-    if not (timeout is None or timeout >= 0):
-        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
+    def _collect(self) -> None:
+        for batch in [*self.batches]:
+            self.left.update(batch)
+            self.batches.pop(batch, None)

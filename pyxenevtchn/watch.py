@@ -1,138 +1,221 @@
-"""How an event loop watches a handle, and the tasks that wait meanwhile."""
+"""How an event loop watches a handle: which tasks wait there, and who is woken."""
 
 import asyncio
+import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
-from .errors import ChannelClosed
-from .handle import Handle
+from .bindings import Binding
+from .errors import ChannelClosed, RingOverflow
+from .inbox import Inbox
+
+# How often in a row events that are there already may be taken without a turn for other tasks.
+TURNS = 100
+
+_Future = asyncio.Future[None]
 
 
 class Watch:
-    """Has an event loop watch a handle, for as long as somebody waits.
+    """Has an event loop watch a handle, for as long as tasks wait.
 
-    The handle is borrowed meanwhile: closing it ends the watch first, so that no loop keeps a
-    descriptor number that somebody else may get. A watch outlives its last waiter until the next
-    event, since most wait again at once; one that is cancelled ends it.
+    It keeps no event: those stay in the inbox, reserved for the tasks that wait for their ports,
+    until such a task runs and takes its own.
+
+    The loop watches an epoll descriptor of the watch's own, and not the device's, which ``close``
+    replaces under it. It stops at the first event that nobody waits for, since most tasks wait
+    again at once.
+
+    Attributes:
+        turns: how often events may still be taken before other tasks have their turns.
+        waiters: by port, who waits for it, and for which binding of the port; None is the one
+            consumer.
     """
 
-    def __init__(self, handle: Handle, on_readable: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        bindings: Mapping[int, Binding],
+        fileno: Callable[[], int],
+        pull: Callable[[], int],
+    ) -> None:
         """Prepare to watch a handle.
 
         Args:
-            handle: the handle.
-            on_readable: called in the loop when there is something to read; what it raises goes to
-                everybody who waits.
+            inbox: the handle's.
+            bindings: the handle's.
+            fileno: gives the handle's descriptor.
+            pull: brings what the driver has into the inbox, and returns how much that is; what it
+                raises goes to everybody who waits.
         """
-        self._handle = handle
-        self._on_readable = on_readable
+        self.turns: int = TURNS
+        self.waiters: dict[int | None, dict[_Future, Binding | None]] = {}
+        self._inbox = inbox
+        self._bindings = bindings
+        self._fileno = fileno
+        self._pull = pull
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._fd = -1
-        # By port; None is the consumer of all events.
-        self._waiters: dict[int | None, set[asyncio.Future[None]]] = {}
-
-    def is_free(self, port: int | None) -> bool:
-        """Tell whether nobody waits with whom waiting for the port does not go together."""
-        return not self._waiters if port is None else not self.has_consumer
+        self._epoll: select.epoll | None = None
 
     @property
-    def has_consumer(self) -> bool:
-        """Whether the consumer of all events waits."""
-        return None in self._waiters
+    def is_stranded(self) -> bool:
+        """Whether the loop was closed while tasks waited."""
+        return self._loop is not None and self._loop.is_closed()
 
-    async def wait(self, port: int | None) -> None:
-        """Wait until ``wake`` or ``fail`` is called for the port."""
-        if not self.is_free(port):
-            raise RuntimeError(
-                "somebody else waits on this handle: events() and read() have one consumer, and"
-                " do not go together with wait()"
-            )
-        self._start(asyncio.get_running_loop())
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(port, set()).add(future)
+    async def sleep(self, port: int | None, binding: Binding | None = None) -> None:
+        """Wait in the event loop until an event of the port is in the inbox.
+
+        Args:
+            port: the port; None is any.
+            binding: the binding of the port that is meant.
+
+        Raises:
+            ChannelClosed: the port was unbound.
+        """
+        self.turns = TURNS
+        loop = asyncio.get_running_loop()
+        self._start(loop)
+        future: _Future = loop.create_future()
+        waiters = self.waiters
+        waiting = waiters.get(port) or {}
         try:
+            waiting[future] = binding
+            waiters[port] = waiting
+            if port is not None and self._bindings.get(port) is not binding:
+                raise _unbound(port)  # noqa: TRY301
             await future
         except BaseException:
-            waiters = self._waiters.get(port, set())
-            waiters.discard(future)
-            if not waiters:
-                self._waiters.pop(port, None)
-            if not self._waiters:
-                self._stop()
+            # An event may be there that is no longer reserved.
+            self._inbox.signal()
             raise
+        finally:
+            # No signal handler can interrupt this.
+            if future in waiting:
+                del waiting[future]
+            if not waiting and port in waiters:
+                del waiters[port]
 
-    def wake(self, port: int | None) -> None:
-        """Have those who wait for the port go on."""
-        for future in self._waiters.pop(port, ()):
-            if not future.done():
-                future.set_result(None)
+    def dispatch(self, *, new: bool) -> None:
+        """Wake those whom events in the inbox concern: tasks, the consumer, or else other threads.
 
-    def fail(self, error: Exception, port: int | None) -> None:
-        """Raise the error in those who wait for the port."""
-        for future in self._waiters.pop(port, ()):
-            if not future.done():
-                future.set_exception(error)
-
-    def renew(self) -> None:
-        """Watch on after an error on the descriptor: libuv, and so uvloop, stops at one."""
-        if self._loop is not None:
-            self._loop.remove_reader(self._fd)
-            self._loop.add_reader(self._fd, self._readable)
-
-    def _fail_all(self, error: Exception) -> None:
-        for port in list(self._waiters):
-            self.fail(error, port)
+        Args:
+            new: whether there are some of which other threads have not heard.
+        """
+        if self.is_stranded:
+            self.let_go()
+        left = self._inbox.left
+        for port in [port for port in left if port in self.waiters]:
+            _wake(self.waiters[port])
+        if self._inbox.has_free():
+            if None in self.waiters:
+                _wake(self.waiters[None])
+            elif new:
+                self._inbox.signal()
 
     def let_go(self) -> bool:
-        """Stop watching if nobody waits (see handle.Watcher)."""
-        if self._loop is not None and not self._loop.is_closed():
-            elsewhere = self._loop.is_running() and self._thread != threading.get_ident()
-            if self._waiters or elsewhere:
-                return False
+        """Stop watching if no task waits (see inbox.Watcher)."""
+        loop = self._loop
+        if self.is_stranded:
+            self.waiters.clear()
+            self._inbox.peek()
+        elif self.waiters or (
+            loop is not None and loop.is_running() and self._thread != threading.get_ident()
+        ):
+            return False
         self._stop()
         return True
 
-    def closing(self) -> None:
-        """Stop watching: the handle is being closed (see handle.Watcher)."""
+    def port_unbound(self, port: int, binding: Binding | None) -> None:
+        """Wake those who wait for a binding of a port that is gone (see inbox.Watcher)."""
+        self._run(lambda: self._fail_port(port, binding))
+
+    def events_came(self) -> None:
+        """Wake those whom events concern that others have read (see inbox.Watcher)."""
+        self._run(lambda: self.dispatch(new=False))
+
+    def _run(self, call: Callable[[], None]) -> None:
+        """Make a call in the event loop's thread."""
         loop = self._loop
-        if loop is None or loop.is_closed() or self._thread == threading.get_ident():
-            self._end()
-        else:
-            loop.call_soon_threadsafe(self._end)
+        if loop is None or self.is_stranded:
+            return
+        if self._thread == threading.get_ident():
+            call()
+            return
+        try:
+            loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            return  # the loop has just been closed
+
+    def _fail_port(self, port: int, binding: Binding | None) -> None:
+        waiting = self.waiters.get(port, {})
+        _fail([future for future, bound in waiting.items() if bound is binding], _unbound(port))
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
             return
-        watcher = self._handle.watcher
+        watcher = self._inbox.watcher
         if watcher is not None and not watcher.let_go():
             raise RuntimeError("another event loop or AsyncEventChannel waits on this handle")
-        device = self._handle.__enter__()
+        if self._epoll is None:
+            epoll = select.epoll()
+            epoll.register(self._fileno(), select.EPOLLIN)
+            # It may stay readable for others: heard of once each time that it is written.
+            epoll.register(self._inbox.descriptor, select.EPOLLIN | select.EPOLLET)
+            self._epoll = epoll
+        self._fileno()  # for its errors
+        self._thread = threading.get_ident()
         try:
-            loop.add_reader(device.fileno(), self._readable)
+            self._loop, self._inbox.watcher, self._inbox.reserved = loop, self, self.waiters
+            loop.add_reader(self._epoll.fileno(), self._readable)
         except BaseException:
-            self._handle.__exit__(None, None, None)
+            self._stop()
             raise
-        self._loop, self._thread, self._fd = loop, threading.get_ident(), device.fileno()
-        self._handle.watcher = self
 
     def _stop(self) -> None:
-        if self._loop is not None:
-            if not self._loop.is_closed():
-                self._loop.remove_reader(self._fd)
-            self._loop = None
-            self._handle.watcher = None
-            self._handle.__exit__(None, None, None)
+        if self._loop is not None and self._epoll is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._epoll.fileno())
+        self._loop = self._inbox.watcher = None
+        self._inbox.reserved = {}
 
     def _readable(self) -> None:
-        if not self._waiters:
+        """Bring what there is into the inbox, and wake those whom it concerns: for the loop."""
+        if not self.waiters or self._epoll is None:
             self._stop()
             return
         try:
-            self._on_readable()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiters'
-            self._fail_all(error)
+            self._epoll.poll(0)
+            try:
+                new = self._pull()
+            except Exception as error:
+                waiting = [future for futures in self.waiters.values() for future in futures]
+                if _fail(waiting, error):
+                    return
+                # Nobody is left to be told.
+                self._stop()
+                if isinstance(error, ChannelClosed | RingOverflow):
+                    return
+                raise
+            self._inbox.collect()
+            self.dispatch(new=new > 0)
+        except BaseException:
+            # A signal handler's: come here again.
+            self._inbox.signal()
+            raise
 
-    def _end(self) -> None:
-        self._fail_all(ChannelClosed(f"{self._handle.device.name}: the handle was closed"))
-        self._stop()
+
+def _unbound(port: int) -> ChannelClosed:
+    return ChannelClosed(f"port {port} was unbound")
+
+
+def _wake(futures: Iterable[_Future]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+def _fail(futures: Iterable[_Future], error: Exception) -> bool:
+    """Raise an error in those who wait; return whether anybody does."""
+    pending = [future for future in futures if not future.done()]
+    for future in pending:
+        future.set_exception(error)
+    return bool(pending)

@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -60,7 +61,8 @@ def test_every_public_name_is_described(module: ModuleType) -> None:
         for name, value in members.items()
         if (callable(value) or isinstance(value, property)) and not inspect.getdoc(value)
     }
-    assert undescribed <= set(vars(Device))  # a FakeDevice's methods are described there
+    seam = {*vars(Device), *Device.__annotations__}
+    assert undescribed <= seam  # a FakeDevice's methods are described there
 
 
 @pytest.mark.parametrize("module", [pyxenevtchn, fake], ids=lambda module: module.__name__)
@@ -77,6 +79,11 @@ def test_the_layers_for_contributors_name_every_module() -> None:
     assert modules <= set(re.findall(r"(\w+\.py)`", layers))
 
 
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert pyxenevtchn.__version__ == project["version"]
+
+
 def test_importing_loads_only_what_everybody_needs() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", "import pyxenevtchn, sys; print(*sys.modules)"],
@@ -87,4 +94,4 @@ def test_importing_loads_only_what_everybody_needs() -> None:
     ).stdout.split()
     assert "pyxenevtchn.channel" in loaded
     unwanted = {"pyxenevtchn._ffi", "pyxenevtchn.kernel", "pyxenevtchn.fake", "_cffi_backend"}
-    assert not {*unwanted, "cffi", "click", "asyncio"} & set(loaded)
+    assert not {*unwanted, "cffi", "click", "asyncio", "importlib.metadata"} & set(loaded)

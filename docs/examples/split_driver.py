@@ -1,8 +1,9 @@
 """A split driver, at its smallest: a frontend asks, a backend answers.
 
 Events carry no data. What is asked and answered lies in a page that both ends map, and an event
-says "look at the page". So each end looks once when it has connected, and then after each event;
-whatever came before or was merged is there to be seen. Nobody is told when the other end goes
+says "look at the page". So each end looks once at the start, and then after each event, that with
+which Xen greets the end that connects included; whatever came before or was merged is there to be
+seen. Nobody is told when the other end goes
 away: the frontend says in the page that it is done, and gives up on a backend that stays silent.
 
 Between domains, the page is granted, and the frontend's domid and port get to the backend through
@@ -62,7 +63,7 @@ async def frontend(channel: AsyncEventChannel, page: memoryview, peer: int) -> N
 
 async def backend(channel: AsyncEventChannel, page: memoryview, peer: int, offered: int) -> None:
     """Answer until the frontend is done."""
-    port = channel.bind_interdomain(peer, offered, drain=True)
+    port = channel.bind_interdomain(peer, offered)
     print("connected", flush=True)
 
     def serve() -> bool:

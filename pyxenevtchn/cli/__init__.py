@@ -1,9 +1,11 @@
 """The xenevtchn command: a module for each group of commands, and the one place that prints.
 
-This is its frame, which loads nothing before it can deal with Ctrl-C, and with standard streams
-that are closed, full or gone.
+This is its frame. From its start on Ctrl-C ends the command quietly, and standard streams may be
+closed, full or gone. Until then, while Python starts and loads the package that this is in, Ctrl-C
+is Python's own: a traceback.
 """
 
+import codecs
 import contextlib
 import os
 import signal
@@ -16,9 +18,9 @@ from .ending import end_by, ended
 def main() -> NoReturn:
     """Run the command that the arguments name, and exit with its status."""
     _open_closed_streams()
-    # Names that are no UTF-8 come out as they came in.
+    codecs.register_error(__name__, _encode_somehow)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+        stream.reconfigure(errors=__name__)  # type: ignore[union-attr]
     status: object = 1
     try:
         end_by(signal.SIGINT)
@@ -44,6 +46,17 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+
+
+def _encode_somehow(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write bytes of a name that were no text as they came in, and escape what the locale lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    error.end = error.start + 1
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def _drop_what_cannot_be_written(stream: TextIO) -> None:

@@ -113,7 +113,7 @@ def connects_again(device: str) -> None:
         _refused(errno.EINVAL, lambda: pair.far.bind_interdomain(*address))
         pair.far.close()
         with EventChannel.open(device) as other:
-            port = other.bind_interdomain(*address, drain=True)
+            port = other.bind_interdomain(*address)
             pair.near.notify(pair.near_port)
             _expect(other, port)
 
@@ -141,7 +141,7 @@ def restricts(device: str) -> None:
 
 
 def refuses_virqs(device: str) -> None:
-    """A VIRQ that Xen has not is refused."""
+    """A VIRQ that Xen does not have is refused."""
     with EventChannel.open(device) as channel:
         _refused(errno.EINVAL, lambda: channel.bind_virq(NR_VIRQS))
 

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
 from ..errors import ChannelClosed
+from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
 
 # The commands, each in the module of its name: none is loaded before it is asked for.
 COMMANDS = (

@@ -1,17 +1,18 @@
 """xenevtchn fake: a hypervisor for many processes on one machine without Xen, and its controls."""
 
+import fcntl
 import os
 import signal
 
 import click
 
 from ..abi import virq_name
-from ..device import DEVICE_VARIABLE
 from ..fake import server
 from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
+from ..opening import DEVICE_VARIABLE
 from .commands import Group
 from .ending import end_by
 from .options import DOMAIN, VIRQ, F
@@ -23,6 +24,7 @@ def socket_option(command: F) -> F:
         "--socket",
         "path",
         type=click.Path(),
+        callback=_check_path,
         metavar="PATH",
         help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
     )(command)
@@ -45,6 +47,25 @@ def socket_path(ctx: click.Context, path: str | None) -> str:
     return found
 
 
+def _check_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    # In a device's name what follows a question mark is the domain's.
+    if path is not None and (not path or "?" in path):
+        raise click.BadParameter(f"{path!r} is no path of {PREFIX}unix:PATH", ctx, param)
+    return path
+
+
+def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) -> int | None:
+    if fd is None:
+        return None
+    try:
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError:
+        mode = os.O_RDONLY
+    if mode == os.O_RDONLY:
+        raise click.BadParameter(f"no descriptor {fd} is open for writing", ctx, param)
+    return fd
+
+
 @click.group(cls=Group)
 def fake() -> None:
     """Play Xen for several processes: a hypervisor behind a socket.
@@ -58,6 +79,7 @@ def fake() -> None:
 @click.option(
     "--ready-fd",
     type=click.IntRange(min=0),
+    callback=_check_writable,
     metavar="FD",
     help="Write a newline to this descriptor, and close it, when clients can come.",
 )
@@ -70,8 +92,6 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
     server ends, its clients' handles fail with ECONNRESET.
     """
     path = socket_path(ctx, path)
-    if ready_fd is not None:
-        os.fstat(ready_fd)
 
     def ready() -> None:
         click.echo(f"serving {PREFIX}unix:{path}")

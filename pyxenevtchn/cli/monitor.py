@@ -44,10 +44,11 @@ def monitor(
     end = math.inf if limits.timeout is None else start + limits.timeout
     idle = math.inf if limits.idle_timeout is None else limits.idle_timeout
     left = math.inf if limits.count is None else limits.count
+    ports: list[int] = []
     try:
         while True:
             until = min(end, last + idle, display.due)
-            ports = _wait(channel, until - time.monotonic())
+            ports = _wait(channel, until - time.monotonic(), ports)
             stamp = now()
             for port in ports:
                 display.event(stamp, port)
@@ -56,7 +57,6 @@ def monitor(
                 left -= 1
                 if not left:
                     return False
-            channel.unmask(ports)
             moment = time.monotonic()
             if ports:
                 last = moment
@@ -74,9 +74,10 @@ def finish(ctx: click.Context, limits: Limits, *, timed_out: bool) -> None:
         ctx.exit(3)
 
 
-def _wait(channel: EventChannel, seconds: float) -> list[int]:
+def _wait(channel: EventChannel, seconds: float, shown: list[int]) -> list[int]:
+    timeout = None if seconds == math.inf else max(0.0, seconds)
     try:
-        return channel.wait(None if seconds == math.inf else max(0.0, seconds))
+        return channel.wait(timeout, unmask=shown)
     except RingOverflow:
         ports = channel.recover()
         warn(

@@ -77,7 +77,7 @@ def notify(  # noqa: PLR0913 - click hands in each option
 
 def _connect(channel: EventChannel, domid: int, remote_port: int) -> int:
     try:
-        return channel.bind_interdomain(domid, remote_port, drain=True)
+        return channel.bind_interdomain(domid, remote_port)
     except OSError as error:
         if error.errno == errno.EINVAL:
             error.add_note(

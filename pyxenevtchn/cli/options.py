@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..abi import DOMID_SELF, UINT32_MAX, Virq, check_uint32
-from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
+from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
 
 if TYPE_CHECKING:
     NumberType = click.ParamType[int]
@@ -29,7 +29,7 @@ _SECONDS_MAX = 1e9
 
 
 class VirqType(NumberType):
-    """A VIRQ by name, or any number: the driver says what Xen has not."""
+    """A VIRQ by name, or any number: the driver says which Xen does not have."""
 
     name = "virq"
 

@@ -34,7 +34,7 @@ class Loopback:
     def __init__(self, near: EventChannel, far: EventChannel) -> None:
         self._near, self._far = near, far
         self._near_port = near.bind_unbound_port(DOMID_SELF)
-        self._far_port = far.bind_interdomain(DOMID_SELF, self._near_port, drain=True)
+        self._far_port = _connect(far, DOMID_SELF, self._near_port)
         self.name: str = near.name
         self.route: str = f"port {self._near_port} <-> port {self._far_port}"
 
@@ -57,7 +57,7 @@ class Remote:
 
     def __init__(self, channel: EventChannel, domid: int, remote_port: int) -> None:
         self._channel = channel
-        self._port = channel.bind_interdomain(domid, remote_port, drain=True)
+        self._port = _connect(channel, domid, remote_port)
         self._late = False
         self.name: str = channel.name
         self.route: str = f"port {self._port} <-> port {remote_port} of domain {domid_name(domid)}"
@@ -86,3 +86,10 @@ def open_trips(device: str, address: tuple[int, int] | None) -> Iterator[Trips]:
             return
         with EventChannel.open(device) as far:
             yield Loopback(near, far)
+
+
+def _connect(channel: EventChannel, domid: int, remote_port: int) -> int:
+    """Connect a port, and take the event that it starts with: that answers nobody."""
+    port = channel.bind_interdomain(domid, remote_port)
+    channel.unmask(channel.wait(ANSWER_TIMEOUT))
+    return port

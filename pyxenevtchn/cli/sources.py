@@ -30,7 +30,7 @@ class Sources:
         for virq in self.virqs:
             channel.bind_virq(virq)
         for domid, port in self.addresses:
-            channel.bind_interdomain(domid, port, drain=True)
+            channel.bind_interdomain(domid, port)
         for domid in self.domains:
             channel.bind_unbound_port(domid)
         for port in self.static_ports:

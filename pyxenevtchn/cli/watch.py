@@ -106,8 +106,8 @@ def watch(  # noqa: PLR0913 - click hands in each option
 
     Each event is a line of its time, its port and its source: virq:NAME, interdomain:DOM:PORT,
     unbound:DOM or static:PORT. The time is when it was read. However often a port was notified
-    since its last line, it is one event. The event that nobody sent, which a new connection starts
-    with, is left out. What goes wrong meanwhile is said on standard error.
+    since its last line, it is one event. A port of --interdomain starts with one event that nobody
+    sent. What goes wrong meanwhile is said on standard error.
 
     All sources are bound before the first line of --banner.
 

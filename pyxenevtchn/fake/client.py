@@ -86,9 +86,7 @@ class RemoteFile:
                 connection.close()
                 raise
         except _GONE:
-            gone = server_gone()
-            gone.add_note(f"the server of {self._path} has ended")
-            raise gone from None
+            raise server_gone() from None
         self._idle.append(connection)
         return answer_value(answer)
 

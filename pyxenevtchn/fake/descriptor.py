@@ -26,7 +26,7 @@ class Descriptor:
         self._outer.settimeout(None)
         self.identity: tuple[int, int] = identity(self._outer.fileno())
 
-    def duplicate(self, *, nonblocking: bool, cloexec: bool) -> int:
+    def duplicate(self, nonblocking: bool, cloexec: bool) -> int:
         """Return a new descriptor that polls as this does.
 
         Args:

@@ -1,17 +1,25 @@
 """FakeDevice: a Device whose driver and hypervisor are models, with a descriptor that polls."""
 
 import contextlib
+import errno
 import os
+import select
 import threading
-from collections import deque
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Container, Hashable
+from functools import partial
 from typing import Protocol, Self
 
-from ..abi import PORT_BYTES, Packed, Request, unpack_ports
-from ..device import poll_device
-from ..errors import operation_error
+from ..abi import PORT_BYTES, Packed, Request, pack_ports
+from ..descriptors import BorrowedDescriptor, make_dead
+from ..descriptors import Descriptor as OwnDescriptor
+from ..device import DONE, PORTS, UNREAD, Device, Page
+from ..errors import ChannelClosed, operation_error
 from .descriptor import Descriptor, identity
 from .kernel import Kernel
+
+# The longest wait that poll(2) takes, in milliseconds.
+_POLL_MOST = 2**31 - 1
 
 
 class File(Protocol):
@@ -85,24 +93,29 @@ def _disown() -> None:
 os.register_at_fork(after_in_child=_disown)
 
 
-class FakeDevice:
+class FakeDevice(Device):
     """A descriptor of an open file of a fake domain's driver (see device.Device).
 
-    Any thread, and a signal handler, may make any call but ``close``, which wants to be the last
-    one. After a fork the child may only close.
+    Any thread, and a signal handler, may make any call at any time. After a fork the child may only
+    close.
     """
 
+    _owned = False
+
     def __init__(
-        self, description: Description, fd: int, name: str, *, blocking: bool, closefd: bool
+        self, description: Description, descriptor: OwnDescriptor | BorrowedDescriptor, name: str
     ) -> None:
         self.name = name
-        self.blocking = blocking
+        self.blocking = os.get_blocking(descriptor.number)
+        self.port_space = description.port_space
         self._description = description
         self._file = description.file
         self._lock = description.lock
-        self._fd = fd
-        self._closefd = closefd
-        description.fds.add(fd)
+        self._fd = descriptor.number
+        self._descriptor = descriptor
+        self._dead = make_dead()
+        self._closed = False
+        description.fds.add(self._fd)
 
     @classmethod
     def open(
@@ -119,106 +132,168 @@ class FakeDevice:
         Raises:
             OSError: EMFILE.
         """
-        with description.lock:
-            try:
-                fd = description.descriptor.duplicate(nonblocking=nonblocking, cloexec=cloexec)
-            except BaseException:
-                description.release_if_unused()
-                raise
-            return cls(description, fd, name, blocking=not nonblocking, closefd=True)
+        with description.lock, contextlib.ExitStack() as stack:
+            stack.callback(description.release_if_unused)
+            descriptor = OwnDescriptor(description.descriptor.duplicate, nonblocking, cloexec)
+            # The exception's frames would keep it for a while.
+            stack.callback(descriptor.close)
+            device = cls(description, descriptor, name)
+            device.own()
+            stack.pop_all()
+            return device
 
-    @property
-    def port_space(self) -> Hashable:
-        return self._description.port_space
+    def own(self) -> None:
+        if isinstance(self._descriptor, BorrowedDescriptor):
+            self._descriptor.owned = True
+        self._owned = True
 
     def fileno(self) -> int:
         return self._fd
 
-    def ioctl(self, request: Request, *arguments: int) -> int:
-        try:
-            with self._lock:
-                return self._file.ioctl(request, *arguments)
-        except OSError as error:
-            raise self._error(request, arguments, error) from None
+    def new_page(self) -> Page:
+        return Page(lambda memory: memory.cast("I"))
 
-    def notify(self, port: int) -> None:
-        self.ioctl(Request.NOTIFY, port)
+    def request(self, request: Request) -> Callable[..., int]:
+        return partial(self._request, request)
+
+    def _request(self, request: Request, *arguments: int) -> int:
+        return self._call(lambda: self._file.ioctl(request, *arguments))
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
-        with self._lock:
-            return self._file.notify_many(ports)
+        sent: list[tuple[int, int]] = []
 
-    def readinto(self, buffer: memoryview) -> int:
-        data = self._read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        def notify() -> int:
+            sent.append(self._file.notify_many(ports))
+            return 0
 
-    def take(
-        self,
-        most: int,
-        wake: int,
-        timeout: float | None,
-        backlog: deque[int],  # noqa: ARG002 - a fake's own steps are no safer from a signal handler
-    ) -> list[int]:
-        if timeout == 0 or poll_device(self, wake, timeout):
-            with contextlib.suppress(BlockingIOError):  # another reader was faster
-                return unpack_ports(self._read(most * PORT_BYTES))
-        return []
+        result = self._call(notify)
+        return sent[0] if sent else (0, -result)
+
+    def turn(self, wake: int, words: memoryview, room: int, left: int, port: int) -> int:
+        done = pack_ports(port) if port else words[PORTS : PORTS + words[DONE]].cast("B")
+        result = self.unmask(done, len(done))
+        words[DONE] = 0
+        if result < 0 or not room:
+            return result
+        while True:
+            result = self._call(lambda: self._read_words(words, room))
+            if result != -errno.EAGAIN:
+                return result
+            if not left:
+                return 0
+            ready, left = _poll(self._fd, wake, left)
+            words[:UNREAD].cast("B").cast("q")[0] = left
+            if wake in ready:
+                return -errno.EAGAIN
+            if not ready:
+                return 0
+
+    def _read_words(self, words: memoryview, room: int) -> int:
+        data = self._file.read(PORT_BYTES * room)
+        count = len(data) // PORT_BYTES
+        words[PORTS : PORTS + count] = memoryview(data).cast("I")
+        words[UNREAD] = count
+        return count
+
+    def unmask(self, data: Packed, size: int) -> int:
+        done = 0
+        while done < size:
+            result = self._call(partial(self._file.write, memoryview(data)[done:]))
+            if result < 0:
+                return result
+            done += result
+        return 0
+
+    def unmask_one(self, port: int) -> int:
+        return self.unmask(pack_ports(port), PORT_BYTES)
+
+    def _call(self, call: Callable[[], int]) -> int:
+        """Make a call of the file; return what it returns, or its errno, negated."""
+        try:
+            with self._lock:
+                self._check_open()
+                return call()
+        except OSError as error:
+            if not error.errno:
+                raise  # a signal handler's
+            return -error.errno
 
     def read(self, size: int) -> bytes:
+        """Take at most ``size`` bytes of pending ports off the ring, as the driver's read does.
+
+        Raises:
+            BlockingIOError: the ring is empty and the device does not block.
+            RingOverflow: events were dropped since the last RESET.
+        """
         while True:
             try:
-                return self._read(size)
-            except BlockingIOError:
-                if not self.blocking:
-                    raise
-            poll_device(self, -1, None)
-
-    def _read(self, size: int) -> bytes:
-        try:
-            with self._lock:
-                return self._file.read(size)
-        except OSError as error:
-            raise self._error("read", (size,), error) from None
+                with self._lock:
+                    self._check_open()
+                    return self._file.read(size)
+            except OSError as error:
+                if error.errno != errno.EAGAIN or not self.blocking:
+                    raise operation_error("read", (size,), error.errno or 0, self.name) from None
+            _poll(self._fd, -1, -1)
 
     def write(self, data: Packed) -> int:
-        try:
-            with self._lock:
-                return self._file.write(data)
-        except OSError as error:
-            raise self._error("write", (len(data),), error) from None
+        """Unmask the ports in ``data``, as the driver's write does; return the bytes taken."""
+        result = self._call(lambda: self._file.write(data))
+        if result < 0:
+            raise operation_error("write", (len(data),), -result, self.name)
+        return result
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
         if self._description.inherited:
             # Without the lock, which another thread may have held as the parent forked.
-            if self._closefd:
-                os.close(fd)
+            if self._owned:
+                os.dup2(self._dead.number, self._fd, inheritable=False)
             self._description.descriptor.close()
             return
         with self._lock:
-            if self._closefd:
-                os.close(fd)
+            self._closed = True
+            if self._owned:
+                os.dup2(self._dead.number, self._fd, inheritable=False)
             self._description.release_if_unused()
 
-    def _error(self, operation: str, arguments: tuple[int, ...], error: OSError) -> OSError:
-        made = operation_error(operation, arguments, error.errno or 0, self.name)
-        for note in getattr(error, "__notes__", ()):
-            made.add_note(note)
-        return made
+    def __del__(self) -> None:
+        if self._owned and not self._closed:
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ChannelClosed(f"{self.name}: the handle is closed")
 
 
-def adopt(fd: int, closefd: bool) -> FakeDevice | None:
+def _poll(fd: int, wake: int, left: int) -> tuple[Container[int], int]:
+    """Wait until one of two descriptors can be read.
+
+    Args:
+        fd: one.
+        wake: the other; -1 is none.
+        left: nanoseconds; -1 is for ever.
+
+    Returns:
+        Those that can be read, and how much of the time is left.
+    """
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    if wake >= 0:
+        poller.register(wake, select.POLLIN)
+    if left < 0:
+        return dict(poller.poll()), left
+    begin = time.monotonic_ns()
+    ready = poller.poll(min(left / 1e6, _POLL_MOST))
+    return dict(ready), max(0, left - (time.monotonic_ns() - begin))
+
+
+def adopt(fd: int) -> FakeDevice | None:
     """Make a device of a duplicate of a fake's descriptor, or return None if it is not one.
 
     The two share ring and ports; these are let go when the last of the descriptors that are
-    devices is closed.
+    devices is closed. It stays its owner's to close, until ``own``.
 
     Args:
         fd: a descriptor, perhaps of a fake that this process has opened.
-        closefd: whether closing the device closes it.
 
     Raises:
         OSError: EBADF.
@@ -230,8 +305,7 @@ def adopt(fd: int, closefd: bool) -> FakeDevice | None:
     if description.inherited:
         raise RuntimeError("this fake belongs to the parent process: a child cannot use it")
     with description.lock:
-        blocking = os.get_blocking(fd)
-        return FakeDevice(description, fd, f"fd {fd}", blocking=blocking, closefd=closefd)
+        return FakeDevice(description, BorrowedDescriptor(fd), f"fd {fd}")
 
 
 def open_files(kernel: Kernel) -> list[str]:

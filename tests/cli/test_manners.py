@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,14 @@ def test_ctrl_c_on_a_terminal() -> None:
     assert "1 sent, 1 returned, 0 lost" in ended.output
 
 
+def test_python_runs_it_as_a_module() -> None:
+    with running("-m", "pyxenevtchn", "ping", "-i", "60", program=sys.executable) as process:
+        process.until("seq=1")
+        ended = process.interrupt()
+    assert (ended.status, ended.errors) == (130, "")
+    assert "1 sent, 1 returned, 0 lost" in ended.output
+
+
 def test_ctrl_c_while_it_still_loads(tmp_path: Path) -> None:
     # A click that is interrupted as it is imported.
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
@@ -223,6 +232,15 @@ def test_garbage_is_no_traceback(arguments: list[str], status: int) -> None:
     result = run(*arguments)
     assert "Traceback" not in result.stderr
     assert result.returncode == status, result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_terminal_cannot_show_is_escaped(encoding: str) -> None:
+    result = run("pong", "Ж", more={"PYTHONIOENCODING": encoding})
+    assert (result.returncode, result.stdout) == (2, "")
+    # click makes UTF-8 of ASCII.
+    shown = "Ж" if encoding == "ascii" else "\\u0416"
+    assert f"'{shown}' is no domid" in result.stderr
 
 
 def test_a_name_that_is_no_utf8_comes_out_as_it_came_in(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def test_it_shows_who_has_the_shared_fake_open(server: ServerProcess, device: st
         assert owners(first) == {
             name: {"owner": name, **quiet} for name in sorted({me, "xenevtchn"})
         }
-        near = channel.bind_interdomain(DOMID_SELF, port, drain=True)
+        near = channel.bind_interdomain(DOMID_SELF, port)
+        assert channel.wait(TIMEOUT, unmask=near) == [near]
         for _ in range(5):
             channel.notify(near)
             assert channel.wait(TIMEOUT) == [port]

@@ -49,18 +49,22 @@ def test_each_event_is_a_line_that_is_there_at_once(device: str, peer: EventChan
 @pytest.mark.backends("server", "real")
 def test_json_is_an_object_on_each_line(device: str, peer: EventChannel) -> None:
     offered = peer.bind_unbound_port(DOMID_SELF)
-    command = ["watch", "--json", "--banner", "--count", "1", "--monotonic"]
+    command = ["watch", "--json", "--banner", "--count", "2", "--monotonic"]
     sources = ["--virq", "argo", "--interdomain", f"self:{offered}"]
     with running(*command, *sources, device=device) as watch:
         virq, remote = json.loads(watch.line()), json.loads(watch.line())
         assert virq == {"type": "bound", "port": virq["port"], "source": "virq:ARGO"}
         source = f"interdomain:self:{offered}"
         assert remote == {"type": "bound", "port": remote["port"], "source": source}
+        expected = {"type": "event", "port": remote["port"], "source": source}
+        # The one that the connection starts with.
+        first = json.loads(watch.line())
+        assert first == {**expected, "time": first["time"]}
         before = time.monotonic()
         peer.notify(offered)
         event = json.loads(watch.line())
-        assert before <= event.pop("time") <= time.monotonic()
-        assert event == {"type": "event", "port": remote["port"], "source": source}
+        assert before <= event["time"] <= time.monotonic()
+        assert event == {**expected, "time": event["time"]}
         assert watch.end() == (0, "", "")
 
 
@@ -69,13 +73,15 @@ def test_every_kind_of_source_is_on_one_handle(server: ServerProcess) -> None:
         offered = guest.bind_unbound_port(0)
         sources = ["--virq", "CON_RING", "--virq", "3", "--interdomain", f"5:{offered}"]
         sources += ["--unbound", "5", "--static", "500"]
-        options = ["--banner", "--count", "4", "--format", "{source}"]
+        options = ["--banner", "--count", "5", "--format", "{source}"]
         with running("watch", *sources, *options, device=server.name()) as watch:
             names = ["virq:CON_RING", "virq:DOM_EXC", f"interdomain:5:{offered}", "unbound:5"]
             lines = [watch.line() for _ in range(5)]
             ports = [int(re.findall(r"port (\d+) is", line)[0]) for line in lines]
             assert [line.partition(" is ")[2] for line in lines] == [*names, "static:500"]
             assert ports[4] == 500
+            # What the connection starts with.
+            assert watch.line() == names[2]
             server.xen.raise_virq(Virq.CON_RING)
             assert watch.line() == names[0]
             server.xen.raise_virq(Virq.DOM_EXC)
@@ -261,7 +267,7 @@ def test_the_server_dies_under_a_watch(own_server: ServerProcess) -> None:
     error, hint = ended.errors.splitlines()
     assert error.startswith(f"Error: {own_server.name()}: ")
     assert error.endswith("Connection reset by peer")
-    assert hint == f"Hint: the server of {own_server.path} has ended"
+    assert hint == "Hint: the server of this fake has ended"
 
 
 def test_a_domain_that_is_destroyed_ends_its_watch(own_server: ServerProcess) -> None:
@@ -270,7 +276,7 @@ def test_a_domain_that_is_destroyed_ends_its_watch(own_server: ServerProcess) ->
         own_server.xen.destroy_domain(4)
         ended = watch.end()
     assert (ended.status, ended.output) == (1, "")
-    assert ended.errors.endswith("No such device\nHint: domain 4 was destroyed\n")
+    assert ended.errors.endswith("No such device\nHint: the domain of this fake was destroyed\n")
 
 
 @pytest.mark.backends("real")

@@ -1,15 +1,19 @@
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Protocol
 
 import pytest
 
-from pyxenevtchn import Device, EventChannel, device
+from pyxenevtchn import Device, EventChannel
 from pyxenevtchn.fake import Hypervisor
+from pyxenevtchn.opening import open_device as open_by_name
 
 from ..conftest import DEVICE_NODE
 from ..fake_server.process import SharedServer
 from .events import Pair, connect
+from .loops import LOOPS, Run, run_in
 
 
 class OpenDevice(Protocol):
@@ -45,7 +49,7 @@ def open_device(device_name: str | None, xen: Hypervisor) -> OpenDevice:
     def open_one(*, nonblocking: bool = True) -> Device:
         if device_name is None:
             return xen.dom0.device(nonblocking=nonblocking)
-        return device.open_device(device_name, nonblocking=nonblocking)
+        return open_by_name(device_name, nonblocking=nonblocking)
 
     return open_one
 
@@ -77,6 +81,21 @@ def pairs(open_channel: OpenChannel) -> list[Pair]:
     """Five pairs from one handle to another."""
     near, far = open_channel(), open_channel()
     return [connect(near, far) for _ in range(5)]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a coroutine function in each kind of event loop."""
+    return partial(run_in, LOOPS[request.param])
+
+
+@pytest.fixture
+def restless_threads() -> Iterator[None]:
+    """Have threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_events_go_to_a_guest_that_offers_a_port_and_back(
     channel: EventChannel, guest: Guest
 ) -> None:
     far = port_of(guest.call("bind_unbound_port", DOM0))
-    near = channel.bind_interdomain(guest.domid, far, drain=True)
+    near = channel.bind_interdomain(guest.domid, far)
     for _ in range(10):
         channel.notify(near)
         assert wait(guest) == [far]
@@ -88,7 +88,7 @@ def test_a_burst_arrives_whole_on_either_side(channel: EventChannel, guest: Gues
     near, far = [], []
     for _ in range(BURST):
         far.append(port_of(guest.call("bind_unbound_port", DOM0)))
-        near.append(channel.bind_interdomain(guest.domid, far[-1], drain=True))
+        near.append(channel.bind_interdomain(guest.domid, far[-1]))
     assert channel.notify_many(near) == BURST
     came: set[object] = set()
     while len(came) < BURST:

@@ -1,6 +1,5 @@
-"""The loop over events, recovery from overflow, and the first event that nobody sent."""
+"""The loop over events, and recovery from overflow."""
 
-import contextlib
 import select
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, RingOverflow
 
 from ..concurrency import threads, until_asleep
-from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, connect, expect, expect_nothing, overflow
 
 
@@ -171,62 +169,3 @@ def test_the_loop_recovers_if_told_to(channel: EventChannel, pairs: list[Pair]) 
     assert reports == [frozenset(pair.far_port for pair in pairs)]
     ports = send(pairs)
     assert list(far.events(timeout=0)) == ports
-
-
-def test_drain_swallows_the_event_that_nobody_sent(open_channel: OpenChannel) -> None:
-    near, far = open_channel(), open_channel()
-    near_port = near.bind_unbound_port(DOMID_SELF)
-    far_port = far.bind_interdomain(DOMID_SELF, near_port, drain=True)
-    assert far.wait(0.1) == []
-    near.notify(near_port)
-    expect(far, far_port)
-
-
-def test_drain_keeps_what_is_sent_once_the_port_is_bound(open_channel: OpenChannel) -> None:
-    near, far = open_channel(), open_channel()
-    for _ in range(20):
-        near_port = near.bind_unbound_port(DOMID_SELF)
-        far_port = far.bind_interdomain(DOMID_SELF, near_port, drain=True)
-        near.notify(near_port)
-        expect(far, far_port)
-
-
-def test_drain_works_while_another_thread_reads(open_channel: OpenChannel) -> None:
-    near, far = open_channel(), open_channel()
-    came: list[int] = []
-
-    def read() -> None:
-        with contextlib.suppress(ChannelClosed):
-            while True:
-                came.extend(far.wait())
-
-    with threads(read):
-        for _ in range(20):
-            far.bind_interdomain(DOMID_SELF, near.bind_unbound_port(DOMID_SELF), drain=True)
-        far.close()
-    assert came == []
-
-
-def test_drain_lets_other_events_through(channel: EventChannel, pair: Pair) -> None:
-    pair.near.notify(pair.near_port)
-    offered = channel.bind_unbound_port(DOMID_SELF)
-    connected = pair.far.bind_interdomain(DOMID_SELF, offered, drain=True)
-    expect(pair.far, pair.far_port)
-    channel.notify(offered)
-    expect(pair.far, connected)
-
-
-def test_a_drained_bind_that_meets_an_overflow_binds_nothing(
-    channel: EventChannel, pair: Pair
-) -> None:
-    overflow(pair.far, channel)
-    with pytest.raises(RingOverflow):
-        pair.far.bind_interdomain(DOMID_SELF, channel.bind_unbound_port(DOMID_SELF), drain=True)
-    assert list(pair.far.bindings) == [pair.far_port]
-
-
-def test_a_failed_drained_bind_swallows_nothing(pair: Pair) -> None:
-    with pytest.raises(ProcessLookupError):
-        pair.far.bind_interdomain(999, 1, drain=True)
-    pair.near.notify(pair.near_port)
-    expect(pair.far, pair.far_port)

@@ -97,7 +97,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel
 
 channel = EventChannel.open(sys.argv[1], cloexec=False)
 near = channel.bind_unbound_port(DOMID_SELF)
-far = channel.bind_interdomain(DOMID_SELF, near, drain=True)
+far = channel.bind_interdomain(DOMID_SELF, near)
 channel.notify(near)  # an event that only the new program will read
 state = {port: binding._asdict() for port, binding in channel.bindings.items()}
 successor = [sys.executable, "-c", sys.argv[2], str(channel.fileno()), json.dumps(state)]

@@ -34,6 +34,7 @@ def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) ->
     channel.close()
     channel.close()
     assert channel.closed
+    del channel  # its number was nobody else's until now
     assert descriptors() == before
 
 

@@ -11,11 +11,12 @@ from functools import partial
 
 from pyxenevtchn import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, Device, Request, Virq
 from pyxenevtchn.abi import pack_ports, unpack_ports
-from pyxenevtchn.device import adopt_device
 from pyxenevtchn.fake import Hypervisor
-from pyxenevtchn.kernel import KernelDevice
+from pyxenevtchn.kernel import KernelDevice, open_kernel
+from pyxenevtchn.opening import adopt_device
 
 from ..conftest import DEVICE_NODE
+from ..contract.raw import raw_read, raw_write
 
 TIMEOUT = 20.0
 MAX_FILES = 5
@@ -56,7 +57,7 @@ class Fence:
     """
 
     def __init__(self) -> None:
-        self.device = KernelDevice.open(DEVICE_NODE, nonblocking=True, cloexec=True)
+        self.device = open_kernel(DEVICE_NODE, nonblocking=True, cloexec=True)
         if HAS_STATIC:
             self.device.ioctl(Request.BIND_STATIC, FREE_PORT)
             self.device.ioctl(Request.UNBIND, FREE_PORT)
@@ -76,8 +77,8 @@ class Fence:
 
     def _take(self) -> None:
         assert select.select([self.device], [], [], TIMEOUT)[0]
-        assert unpack_ports(self.device.read(4096)) == [self._far]
-        self.device.write(pack_ports(self._far))
+        assert unpack_ports(raw_read(self.device, 4096)) == [self._far]
+        raw_write(self.device, pack_ports(self._far))
 
 
 class Worlds:
@@ -124,9 +125,10 @@ class Worlds:
     def _do_dup(self, file: File, _b: int, _c: int) -> str:
         if len(self._files) < MAX_FILES:
             real, fake = (
-                adopt_device(os.dup(device.fileno()), closefd=True)
-                for device in (file.real, file.fake)
+                adopt_device(os.dup(device.fileno())) for device in (file.real, file.fake)
             )
+            real.own()
+            fake.own()
             self._files.append(File(real, fake, file.ports))
         return "dup"
 
@@ -186,7 +188,7 @@ class Worlds:
 
         def write(device: Device) -> int:
             data = bytes(pack_ports([self._on(device, port) for port in ports])) + ragged
-            return device.write(memoryview(data))
+            return raw_write(device, memoryview(data))
 
         outcome = self._both(file, write)
         self._fence.pass_by()
@@ -216,7 +218,7 @@ class Worlds:
         return f"churn {b % 70}"
 
     def _open(self) -> None:
-        real = KernelDevice.open(DEVICE_NODE, nonblocking=True, cloexec=True)
+        real = open_kernel(DEVICE_NODE, nonblocking=True, cloexec=True)
         self._files.append(File(real, self._xen.dom0.device()))
 
     def _port(self, number: int) -> int:
@@ -230,7 +232,7 @@ class Worlds:
         return port if isinstance(device, KernelDevice) else self._fake_port.get(port, port)
 
     def _read(self, device: Device, size: int) -> list[int]:
-        ports = unpack_ports(device.read(size))
+        ports = unpack_ports(raw_read(device, size))
         if isinstance(device, KernelDevice):
             return ports
         return [self._real_port.get(port, port) for port in ports]

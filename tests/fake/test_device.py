@@ -254,11 +254,13 @@ def test_closing_leaves_no_descriptor_open(xen: Hypervisor) -> None:
     loop = make_loop(xen.dom0.device())
     loop.notify()
     loop.overflow()
-    twin = adopt(os.dup(loop.device.fileno()), closefd=True)
+    twin = adopt(os.dup(loop.device.fileno()))
     assert twin
+    twin.own()
     loop.device.close()
     loop.device.close()
     twin.close()
+    del loop, twin  # the numbers go with the devices
     assert descriptors() == before
 
 
@@ -267,8 +269,8 @@ def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(xen: Hyperv
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = fcntl.fcntl(0, fcntl.F_DUPFD, 0)
     os.close(lowest_free)
-    # A device takes three, and this process has used every number below.
-    for room in range(3):
+    # A device takes four, and this process has used every number below.
+    for room in range(4):
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + room, limits[1]))
         try:
             with refused(errno.EMFILE):
@@ -280,8 +282,9 @@ def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(xen: Hyperv
 
 
 def test_a_duplicate_has_the_same_ring_and_ports(loop: Loop) -> None:
-    twin = adopt(os.dup(loop.device.fileno()), closefd=True)
+    twin = adopt(os.dup(loop.device.fileno()))
     assert twin
+    twin.own()
     assert twin.name == f"fd {twin.fileno()}"
     assert twin.port_space == loop.device.port_space
     loop.notify()
@@ -297,10 +300,11 @@ def test_a_duplicate_has_the_same_ring_and_ports(loop: Loop) -> None:
 def test_the_last_descriptor_to_close_lets_the_ports_go(xen: Hypervisor) -> None:
     first = xen.dom0.device()
     first.ioctl(Request.BIND_VIRQ, Virq.DEBUG)
-    second = adopt(os.dup(first.fileno()), closefd=True)
-    borrowed = adopt(first.fileno(), closefd=False)
+    second = adopt(os.dup(first.fileno()))
+    borrowed = adopt(first.fileno())
     assert second
     assert borrowed
+    second.own()
     for closed in (borrowed, first):
         closed.close()
         assert any(port.virq == Virq.DEBUG for port in xen.ports(0))
@@ -311,7 +315,7 @@ def test_the_last_descriptor_to_close_lets_the_ports_go(xen: Hypervisor) -> None
 def test_a_borrowed_duplicate_counts_until_its_owner_closes_it(xen: Hypervisor) -> None:
     device = xen.dom0.device()
     duplicate = os.dup(device.fileno())
-    borrower = adopt(duplicate, closefd=False)
+    borrower = adopt(duplicate)
     assert borrower
     device.close()
     borrower.close()
@@ -325,20 +329,20 @@ def test_what_is_no_fake_is_not_adopted(xen: Hypervisor) -> None:
     device = xen.dom0.device()
     duplicate = os.dup(device.fileno())
     device.close()
-    assert adopt(duplicate, closefd=True) is None
+    assert adopt(duplicate) is None
     os.close(duplicate)
     with pytest.raises(OSError, match="Bad file descriptor"):
-        adopt(duplicate, closefd=True)
+        adopt(duplicate)
 
 
 def test_a_child_process_disturbs_nothing(loop: Loop) -> None:
     def disturb() -> None:
         with pytest.raises(RuntimeError, match="parent"):
-            adopt(loop.device.fileno(), closefd=False)
+            adopt(loop.device.fileno())
         loop.read()
         before = descriptors()
         loop.device.close()
-        assert len(before - descriptors()) == 3
+        assert len(before - descriptors()) == 2
 
     loop.notify()
     with child(disturb):

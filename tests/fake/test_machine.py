@@ -195,7 +195,7 @@ def test_the_handles_of_a_destroyed_domain_say_so(call: Callable[[EventChannel],
         assert channel.poll(0) == select.POLLERR
         with refused(errno.ENODEV) as caught:
             call(channel)
-        assert caught.value.__notes__ == [f"domain {guest.domid} was destroyed"]
+        assert caught.value.__notes__ == ["the domain of this fake was destroyed"]
     xen.check_clean()
     assert repr(guest) == f"<Domain {guest.domid} destroyed>"
 

@@ -147,8 +147,9 @@ class FakeMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def duplicate(self, data: st.DataObject) -> None:
         handle = self.some_handle(data)
-        twin = adopt(os.dup(handle.devices[0].fileno()), closefd=True)
+        twin = adopt(os.dup(handle.devices[0].fileno()))
         assert twin
+        twin.own()
         handle.devices.insert(data.draw(st.integers(0, len(handle.devices))), twin)
 
     @precondition(lambda self: len(self.handles) > 1)
@@ -354,9 +355,10 @@ class FakeMachine(RuleBasedStateMachine):
                 )
 
     def teardown(self) -> None:
-        for handle in self.handles:
-            for device in handle.devices:
-                device.close()
+        while self.handles:
+            handle = self.handles.pop()
+            while handle.devices:
+                handle.devices.pop().close()
         if hasattr(self, "xen"):
             self.xen.check_clean()
         assert os.listdir("/proc/self/fd") == self.fds  # noqa: PTH208

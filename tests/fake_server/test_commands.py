@@ -9,7 +9,7 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 
-from ..command import COMMAND, run
+from ..command import COMMAND, run, shell
 from .process import ServerProcess
 
 TIMEOUT = 20.0
@@ -35,10 +35,22 @@ def test_ready_is_written_to_a_descriptor_that_is_closed_then(
     assert process.returncode == 0
 
 
-def test_a_ready_descriptor_that_is_not_open_is_one_line(tmp_path: Path) -> None:
-    result = run("fake", "serve", "--socket", tmp_path / "socket", "--ready-fd", "77")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "Error: Bad file descriptor\n"
+@pytest.mark.parametrize("number", ["77", "3"])
+def test_a_ready_descriptor_that_cannot_be_written_is_named(tmp_path: Path, number: str) -> None:
+    command = f"xenevtchn fake serve --socket {tmp_path / 'socket'} --ready-fd {number}"
+    result = shell(f"{command} 3</dev/null")
+    assert (result.returncode, result.stdout) == (2, "")
+    complaint = f"Invalid value for '--ready-fd': no descriptor {number} is open for writing"
+    assert result.stderr.endswith(f"Error: {complaint}\n")
+
+
+@pytest.mark.parametrize("path", ["", "a?domid=1"])
+@pytest.mark.parametrize("command", ["serve", "ports"])
+def test_a_socket_that_no_device_can_name_is_refused(path: str, command: str) -> None:
+    result = run("fake", command, "--socket", path)
+    assert (result.returncode, result.stdout) == (2, "")
+    complaint = f"Invalid value for '--socket': {path!r} is no path of fake:unix:PATH"
+    assert result.stderr.endswith(f"Error: {complaint}\n")
 
 
 @pytest.mark.parametrize("named", ["option", "device", "environment"])

@@ -150,7 +150,7 @@ def calls(server: ServerProcess) -> Iterator[socket.socket]:
 
 def attach_again(server: ServerProcess, channel: EventChannel) -> socket.socket:
     """Another connection about the file of a handle, which waits for an answer to no call."""
-    key = channel._handle.device._file._key  # type: ignore[attr-defined]  # noqa: SLF001
+    key = channel._device._file._key  # type: ignore[attr-defined]  # noqa: SLF001
     calls = connect(str(server.path))
     calls.settimeout(TIMEOUT)
     calls.sendall(f"attach {key}\n".encode())

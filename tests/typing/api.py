@@ -2,11 +2,12 @@
 
 import select
 from array import array
-from collections import deque
-from collections.abc import AsyncIterator, Generator, Hashable, Mapping
+from collections.abc import Generator, Hashable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Literal, assert_type
 
+import pyxenevtchn
 from pyxenevtchn import (
     DOMID_COW,
     DOMID_FIRST_RESERVED,
@@ -55,6 +56,7 @@ def constants() -> None:
     number: int = Virq.DOM_EXC
     word: str = Request.RESET
     print(number, word)
+    assert_type(pyxenevtchn.__version__, str)
 
 
 def opening(device: Device) -> None:
@@ -80,7 +82,7 @@ def binding(channel: EventChannel) -> None:
     assert_type(channel.bind_virq(Virq.CON_RING), int)
     assert_type(channel.bind_virq(8), int)
     assert_type(channel.bind_unbound_port(DOMID_SELF), int)
-    assert_type(channel.bind_interdomain(0, 5, drain=True), int)
+    assert_type(channel.bind_interdomain(0, 5), int)
     channel.bind_static(5)
     channel.unbind(5)
     channel.reset()
@@ -101,9 +103,11 @@ def events(channel: EventChannel) -> None:
     assert_type(channel.read(), list[int])
     assert_type(channel.read(64), list[int])
     assert_type(channel.read_into(array("I", [0] * 64)), int)
-    assert_type(channel.read_into(bytearray(4096)), int)
+    assert_type(channel.read_into(memoryview(bytearray(4096)).cast("I")), int)
     assert_type(channel.poll(0.5), int)
     assert_type(channel.wait(), list[int])
+    assert_type(channel.wait(0.5, unmask=5), list[int])
+    assert_type(channel.wait(unmask=channel.wait(0)), list[int])
     assert_type(channel.events(timeout=1, on_overflow=print), Generator[int, None, None])
     for port in channel.events():
         assert_type(port, int)
@@ -131,7 +135,7 @@ async def waiting(handle: EventChannel) -> None:
         assert_type(channel.closed, bool)
         assert_type(channel.bind_virq(Virq.ARGO), int)
         assert_type(channel.bind_unbound_port(0), int)
-        assert_type(channel.bind_interdomain(0, 5, drain=True), int)
+        assert_type(channel.bind_interdomain(0, 5), int)
         channel.bind_static(5)
         channel.unbind(5)
         channel.notify(5)
@@ -139,9 +143,14 @@ async def waiting(handle: EventChannel) -> None:
         assert_type(channel.unmask(5), int)
         assert_type(await channel.read(), list[int])
         await channel.wait(5)
-        assert_type(channel.events(), AsyncIterator[int])
+        async for port in channel.events():
+            assert_type(port, int)
         async for port in channel.port_events(5):
             assert_type(port, int)
+        async with aclosing(channel.events()) as events:
+            assert_type(await anext(events), int)
+        async with aclosing(channel.port_events(5)) as port_events:
+            assert_type(await anext(port_events), int)
         channel.close()
 
 
@@ -153,13 +162,15 @@ def devices(device: Device, fake: FakeDevice) -> None:
     assert_type(device.port_space, Hashable)
     assert_type(device.fileno(), int)
     assert_type(device.ioctl(Request.BIND_VIRQ, 8), int)
-    device.notify(5)
+    assert_type(device.request(Request.NOTIFY)(5), int)
     assert_type(device.notify_many(memoryview(b"")), tuple[int, int])
-    assert_type(device.readinto(memoryview(bytearray(4))), int)
-    assert_type(device.take(1024, -1, 0, deque()), list[int])
-    assert_type(device.read(4096), bytes)
-    assert_type(device.write(memoryview(b"")), int)
+    assert_type(device.turn(-1, device.new_page().pointer, 1024, 0, 0), int)
+    assert_type(device.unmask(bytes(4), 4), int)
+    assert_type(device.unmask_one(5), int)
+    device.own()
     device.close()
+    assert_type(fake.read(4096), bytes)
+    assert_type(fake.write(memoryview(b"")), int)
 
 
 def playing_xen() -> None:
@@ -180,7 +191,7 @@ def playing_xen() -> None:
     xen.dom0.fail_next("read", 5)
     xen.dom0.destroy()
     assert_type(open_named("fake:", nonblocking=True, cloexec=True), FakeDevice)
-    assert_type(adopt(3, closefd=True), FakeDevice | None)
+    assert_type(adopt(3), FakeDevice | None)
     for port in xen.ports(0):
         assert_type(port, Port)
         assert_type(port.port, int)

@@ -3,14 +3,13 @@
 import argparse
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench_parts import instructions, local, real, report, targets
+from bench_parts import local, real, report, targets, userspace
 from bench_parts.measure import Result
 
 ROOT = Path(__file__).parents[2]
@@ -39,17 +38,13 @@ def main() -> int:
     machine = report.host()
     print(f"{machine}, {arguments.rounds} rounds")
     results = []
-    for result in local.run(arguments.rounds):
-        results.append(result)
-        print(report.text(result))
-    if not arguments.local:
-        for line in _real(arguments.rounds):
-            if isinstance(line, str):
-                machine = f"{line}, on {machine}"
-                print(f"\n{line}")
-            else:
-                results.append(line)
-                print(report.text(line))
+    for line in _run(arguments.rounds, real_too=not arguments.local):
+        if isinstance(line, str):
+            machine = f"{line}, on {machine}"
+            print(f"\n{line}")
+        else:
+            results.append(line)
+            print(report.text(line))
     if arguments.json:
         text = json.dumps([dataclasses.asdict(result) for result in results], indent=1)
         arguments.json.write_text(text + "\n")
@@ -60,28 +55,38 @@ def main() -> int:
     return 1 if missed else 0
 
 
-def _real(rounds: int) -> Iterator[str | Result]:
-    """Run what needs the C library; say the machine and then the results."""
+def _run(rounds: int, *, real_too: bool) -> Iterator[str | Result]:
+    """Run the cases; say the results, and before those of a real device its machine."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=build) as folder:
-        program = Path(folder, "clib")
-        source = Path(real.__file__).with_name("clib.c")
-        subprocess.run(
-            ["cc", "-O2", "-Wall", "-Werror", "-o", program, source, "-lxenevtchn"], check=True
-        )
-        if shutil.which("valgrind"):
-            yield instructions.count(Path(folder), program)
-        else:
-            print("\nno valgrind: instructions are not counted", file=sys.stderr)
-        command = [sys.executable, "-m", "bench_parts.real", str(program), str(rounds)]
-        if not DEVICE_NODE.exists():
-            command = [str(ROOT / "tools/xenvm"), "--timeout", "1800", "--", *command]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tools"
-        ) as process:
-            for line in process.stdout or ():
-                found = json.loads(line)
-                yield found if isinstance(found, str) else Result(**found)
-        if process.returncode:
-            sys.exit(f"the real cases failed: {command[0]} ended with {process.returncode}")
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=build) as name:
+        folder = Path(name)
+        program = _compile(folder) if real_too else None
+        yield from userspace.run(folder, program, rounds)
+        yield from local.run(rounds)
+        if program:
+            yield from _real(program, rounds)
+
+
+def _compile(folder: Path) -> Path:
+    """Compile the C program."""
+    program = folder / "clib"
+    source = Path(real.__file__).with_name("clib.c")
+    subprocess.run(
+        ["cc", "-O2", "-Wall", "-Werror", "-o", program, source, "-lxenevtchn"], check=True
+    )
+    return program
+
+
+def _real(program: Path, rounds: int) -> Iterator[str | Result]:
+    command = [sys.executable, "-m", "bench_parts.real", str(program), str(rounds)]
+    if not DEVICE_NODE.exists():
+        command = [str(ROOT / "tools/xenvm"), "--timeout", "1800", "--", *command]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tools"
+    ) as process:
+        for line in process.stdout or ():
+            found = json.loads(line)
+            yield found if isinstance(found, str) else Result(**found)
+    if process.returncode:
+        sys.exit(f"the real cases failed: {command[0]} ended with {process.returncode}")

@@ -76,7 +76,8 @@ def _fake(rounds: int) -> Iterator[Result]:
     xen = Hypervisor()
     with closing(send), closing(receive), xen.dom0.open() as near, xen.dom0.open() as far:
         near_port = near.bind_unbound_port(DOMID_SELF)
-        far_port = far.bind_interdomain(DOMID_SELF, near_port, drain=True)
+        far_port = far.bind_interdomain(DOMID_SELF, near_port)
+        far.unmask(far.wait())
         poller = select.poll()
         poller.register(receive, select.POLLIN)
 
@@ -135,7 +136,8 @@ def _shared_fake(rounds: int) -> Result:
         near = stack.enter_context(EventChannel.open(f"fake:unix:{folder / 'xen'}"))
         far = stack.enter_context(EventChannel.open(f"fake:unix:{folder / 'xen'}?domid=1"))
         near_port = near.bind_unbound_port(1)
-        far_port = far.bind_interdomain(0, near_port, drain=True)
+        far_port = far.bind_interdomain(0, near_port)
+        far.unmask(far.wait())
 
         def event() -> None:
             near.notify(near_port)

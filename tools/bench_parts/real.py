@@ -7,9 +7,10 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
-from bench_parts.measure import Result, compare, only, timed, timed_in, timed_whole
+from bench_parts.measure import Result, compare, only, timed_in, timed_whole
 from bench_parts.subjects import (
     Bare,
     CLibrary,
@@ -19,13 +20,14 @@ from bench_parts.subjects import (
     bind_and_close,
     bind_and_close_bare,
 )
+from bench_parts.userspace import BLOCKING, IN_ASYNCIO, UNIT
 
 BURST = 1000
 
 # How many pairs are bound for each point of the growth.
 GROWTH = (5, 50, 500, 2000)
 
-ROUND_TRIP_WITH = "round trip with"
+ONE_EVENT_WITH = "one event with"
 
 _XEN = Path("/sys/hypervisor/version")
 
@@ -55,22 +57,22 @@ def run(program: str, rounds: int) -> Iterator[Result]:
         ours = stack.enter_context(closing(Library(BURST)))
         # Of its own: an epoll that knows a handle makes each of its events cost the kernel more.
         other = stack.enter_context(closing(Library(BURST)))
-        bare = stack.enter_context(closing(Bare(BURST)))
+        bare = Bare(stack.enter_context(closing(Library(BURST))))
         plain = stack.enter_context(closing(Plain(BURST)))
         foreign = stack.enter_context(closing(ThroughCtypes(BURST)))
         loop = stack.enter_context(asyncio.Runner())
 
         yield compare(
-            "round trip",
-            "there and back",
+            "one event",
+            UNIT,
             {
-                "C library": c.subject("round_trip"),
-                "this": timed(ours.round_trip),
-                "this, asyncio": timed_in(loop, other.round_trips_asyncio),
-                "bare calls": timed(bare.round_trip),
-                "fcntl": timed(plain.round_trip),
+                "C library": c.subject("event"),
+                **{name: timed_whole(partial(go, ours)) for name, go in BLOCKING.items()},
+                **{name: timed_in(loop, partial(go, other)) for name, go in IN_ASYNCIO.items()},
+                "bare calls": timed_whole(bare.one_by_one),
+                "fcntl": timed_whole(plain.one_by_one),
             },
-            times=200,
+            times=400,
             rounds=rounds,
         )
         c_notify, c_drain = c.subject("notify"), c.subject("drain")
@@ -110,10 +112,10 @@ def run(program: str, rounds: int) -> Iterator[Result]:
         with closing(CLibrary(program)) as c, closing(Library(pairs)) as ours:
             c.run("setup", pairs)
             yield compare(
-                f"{ROUND_TRIP_WITH} {2 * pairs:,} ports bound",
-                "there and back",
-                {"C library": c.subject("round_trip"), "this": timed(ours.round_trip)},
-                times=200,
+                f"{ONE_EVENT_WITH} {2 * pairs:,} ports bound",
+                UNIT,
+                {"C library": c.subject("event"), "this": timed_whole(ours.by_wait)},
+                times=400,
                 rounds=rounds,
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench_parts.measure import Result
-from bench_parts.real import ROUND_TRIP_WITH
+from bench_parts.real import ONE_EVENT_WITH
 
 FLOOR = "bare calls"
 
@@ -44,17 +44,17 @@ def write_page(page: Path, machine: str, results: Sequence[Result]) -> None:
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     body = [f"Made on {machine}.", ""]
-    # What is beside the C library comes first.
-    for result in sorted(results, key=lambda result: "C library" not in result.values):
-        if not result.case.startswith(ROUND_TRIP_WITH):
+    # What a real device's ratios are to comes first.
+    for result in sorted(results, key=lambda result: next(iter(result.values)) != "C library"):
+        if not result.case.startswith(ONE_EVENT_WITH):
             body += _table(result)
-    growth = [result for result in results if result.case.startswith(ROUND_TRIP_WITH)]
+    growth = [result for result in results if result.case.startswith(ONE_EVENT_WITH)]
     if growth:
         page.with_name("growth.svg").write_text(_plot(growth))
         body += [
-            "### round trip, by the number of ports bound",
+            "### one event, by the number of ports bound",
             "",
-            "![The time of a round trip by the number of ports bound](growth.svg)",
+            "![The time of one event by the number of ports bound](growth.svg)",
             "",
         ]
     page.write_text("\n".join([before + BEGIN, "", *body, END + after]))
@@ -146,7 +146,7 @@ def _plot(growth: Sequence[Result]) -> str:
 
 
 def _number(case: str) -> int:
-    return int(case.removeprefix(ROUND_TRIP_WITH).split()[0].replace(",", ""))
+    return int(case.removeprefix(ONE_EVENT_WITH).split()[0].replace(",", ""))
 
 
 def _round_up(value: float) -> float:

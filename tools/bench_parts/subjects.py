@@ -10,10 +10,12 @@ import select
 import struct
 import subprocess
 from array import array
+from functools import partial
 
 from bench_parts.measure import Subject
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel
 from pyxenevtchn._ffi import ffi, lib
+from pyxenevtchn.device import PAGE_PORTS, PORTS, Page
 
 
 class CLibrary:
@@ -52,19 +54,65 @@ class Library:
         for _ in range(pairs):
             near = self.channel.bind_unbound_port(DOMID_SELF)
             self.near.append(near)
-            self.far.append(self.channel.bind_interdomain(DOMID_SELF, near, drain=True))
+            self.far.append(self.channel.bind_interdomain(DOMID_SELF, near))
+            self.channel.unmask(self.channel.wait())
 
     def close(self) -> None:
         """Close the handle."""
         self.channel.close()
 
-    def round_trip(self) -> None:
-        """Send an event there and one back, on the first pair."""
-        channel = self.channel
-        channel.notify(self.near[0])
-        channel.unmask(channel.wait())
-        channel.notify(self.far[0])
-        channel.unmask(channel.wait())
+    # That many events over the first pair, one after the other: notify, receive, unmask.
+
+    def by_wait_and_unmask(self, events: int) -> None:
+        """Take each by wait, and unmask it by a call of its own."""
+        channel, near = self.channel, self.near[0]
+        for _ in range(events):
+            channel.notify(near)
+            channel.unmask(channel.wait())
+
+    def by_wait(self, events: int) -> None:
+        """Take each by wait, which unmasks the one before."""
+        channel, near = self.channel, self.near[0]
+        ports: list[int] = []
+        for _ in range(events):
+            channel.notify(near)
+            ports = channel.wait(unmask=ports)
+        channel.unmask(ports)
+
+    def by_loop(self, events: int) -> None:
+        """Take them by the loop over events."""
+        channel, near = self.channel, self.near[0]
+        channel.notify(near)
+        for _ in channel.events():
+            events -= 1
+            if not events:
+                break
+            channel.notify(near)
+
+    async def by_async_loop(self, events: int) -> None:
+        """Take them by the asynchronous loop."""
+        channel, near = AsyncEventChannel(self.channel), self.near[0]
+        channel.notify(near)
+        async for _ in channel.events():
+            events -= 1
+            if not events:
+                break
+            channel.notify(near)
+
+    async def by_async_read(self, events: int) -> None:
+        """Take each by read, in asyncio."""
+        channel, near = AsyncEventChannel(self.channel), self.near[0]
+        for _ in range(events):
+            channel.notify(near)
+            channel.unmask(await channel.read())
+
+    async def by_async_wait(self, events: int) -> None:
+        """Wait for each, in asyncio, by its port."""
+        channel, near, far = AsyncEventChannel(self.channel), self.near[0], self.far[0]
+        for _ in range(events):
+            channel.notify(near)
+            await channel.wait(far)
+        channel.unmask(far)
 
     def notify_each(self, ports: int) -> None:
         """Notify that many ports, one call each."""
@@ -107,15 +155,6 @@ class Library:
             if not events:
                 break
 
-    async def round_trips_asyncio(self, times: int) -> None:
-        """Send that many events there and back, waiting in asyncio."""
-        channel = AsyncEventChannel(self.channel)
-        for _ in range(times):
-            channel.notify(self.near[0])
-            channel.unmask(await channel.read())
-            channel.notify(self.far[0])
-            channel.unmask(await channel.read())
-
 
 class Plain:
     """The system calls, as Python's own library makes them."""
@@ -124,17 +163,17 @@ class Plain:
         self.fd = os.open("/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
         self.poller = select.poll()
         self.poller.register(self.fd, select.POLLIN)
-        self.pairs = [self._connect() for _ in range(pairs)]
-        self.notifications = [bytearray(struct.pack("=I", near)) for near, _ in self.pairs]
+        self.near = [self._connect() for _ in range(pairs)]
+        self.notifications = [bytearray(struct.pack("=I", near)) for near in self.near]
 
-    def _connect(self) -> tuple[int, int]:
-        near = fcntl.ioctl(
+    def _connect(self) -> int:
+        near: int = fcntl.ioctl(
             self.fd, lib.IOCTL_BIND_UNBOUND_PORT, bytearray(struct.pack("=I", DOMID_SELF))
         )
         argument = bytearray(struct.pack("=2I", DOMID_SELF, near))
-        far = fcntl.ioctl(self.fd, lib.IOCTL_BIND_INTERDOMAIN, argument)
+        fcntl.ioctl(self.fd, lib.IOCTL_BIND_INTERDOMAIN, argument)
         self._take()
-        return near, far
+        return near
 
     def _take(self) -> int:
         self.poller.poll()
@@ -146,10 +185,11 @@ class Plain:
         """Close the descriptor."""
         os.close(self.fd)
 
-    def round_trip(self) -> None:
-        """Send an event there and one back, on the first pair."""
-        for port in self.pairs[0]:
-            fcntl.ioctl(self.fd, lib.IOCTL_NOTIFY, bytearray(struct.pack("=I", port)))
+    def one_by_one(self, events: int) -> None:
+        """Send and take that many events over the first pair, one after the other."""
+        near = self.near[0]
+        for _ in range(events):
+            fcntl.ioctl(self.fd, lib.IOCTL_NOTIFY, bytearray(struct.pack("=I", near)))
             self._take()
 
     def notify_each(self, ports: int) -> None:
@@ -169,24 +209,19 @@ class Bare:
     No check, no bookkeeping, no other thread, no close: less than this no library can do.
     """
 
-    def __init__(self, pairs: int) -> None:
-        self._library = Library(pairs)
-        self._fd = self._library.channel.fileno()
-        self._view = memoryview(bytearray(4100)).cast("I")
-        self._buffer = ffi.from_buffer("uint32_t[]", self._view)
-        self._ends = [self._library.near[0], self._library.far[0]]
-        self._words = [struct.pack("=I", end) for end in reversed(self._ends)]
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._fd = library.channel.fileno()
+        self._page = Page(partial(ffi.from_buffer, "uint32_t[]"))
 
-    def close(self) -> None:
-        """Close the handle."""
-        self._library.close()
-
-    def round_trip(self) -> None:
-        """Send an event there and one back, on the first pair."""
-        for end, word in zip(self._ends, self._words, strict=True):
-            lib.notify(self._fd, end)
-            lib.take(self._fd, -1, -1, self._buffer, 1024)
-            os.write(self._fd, word)
+    def one_by_one(self, events: int) -> None:
+        """Send and take that many events over the first pair, one after the other."""
+        fd, pointer, write = self._fd, self._page.pointer, os.write
+        near, word = self._library.near[0], struct.pack("=I", self._library.far[0])
+        for _ in range(events):
+            lib.notify(fd, near)
+            lib.turn(fd, -1, pointer, PAGE_PORTS, -1, 0)
+            write(fd, word)
 
     def notify_many(self, ports: int) -> None:
         """Notify that many ports with one call."""
@@ -195,8 +230,8 @@ class Bare:
     def drain(self, events: int) -> None:
         """Take that many events, as lists of ints, a page at a time."""
         while events:
-            count = lib.take(self._fd, -1, -1, self._buffer, 1024)
-            ports = self._view[1 : count + 1].tolist()
+            count = lib.turn(self._fd, -1, self._page.pointer, PAGE_PORTS, -1, 0)
+            ports = self._page.words[PORTS : PORTS + count].tolist()
             os.write(self._fd, array("I", ports))
             events -= count
 

@@ -1,0 +1,59 @@
+"""A loop that is left in the midst of a batch: whoever sleeps is woken by what is left of it."""
+
+import select
+
+import pytest
+
+from pyxenevtchn import EventChannel
+
+from .conftest import OpenChannel
+from .events import TIMEOUT, Pair, connect, expect_nothing
+from .leaving import ROUNDS, Leave, Sleeper, Wait, in_each_way, wait
+
+
+def poll(channel: EventChannel) -> list[int]:
+    assert channel.poll(TIMEOUT) == select.POLLIN
+    return []
+
+
+def read(channel: EventChannel) -> list[int]:
+    return channel.read()
+
+
+def loop_of_its_own(channel: EventChannel) -> list[int]:
+    return [next(channel.events(TIMEOUT))]
+
+
+@pytest.mark.usefixtures("restless_threads")
+@in_each_way
+@pytest.mark.parametrize(
+    ("waits", "nonblocking"),
+    [
+        (wait, True),
+        (wait, False),
+        (poll, True),
+        (poll, False),
+        (read, False),
+        (loop_of_its_own, True),
+        (loop_of_its_own, False),
+    ],
+)
+def test_a_leaver_wakes_the_thread_that_sleeps(
+    open_channel: OpenChannel, fence: Pair, waits: Wait, nonblocking: bool, leave: Leave
+) -> None:
+    near, far = open_channel(), open_channel(nonblocking=nonblocking)
+    *pairs, last = [connect(near, far) for _ in range(5)]
+    ports = [pair.far_port for pair in (*pairs, last)]
+    for _ in range(ROUNDS):
+        sleeper = Sleeper(far, waits, last)
+        near.notify_many([pair.near_port for pair in pairs])
+        came = [leave(far)]
+        sleeper.join()
+        came += sleeper.ports
+        while len(came) < len(ports):
+            more = far.wait(TIMEOUT)
+            assert more, f"of {ports} only {came} came"
+            came += more
+        assert sorted(came) == sorted(ports)
+        expect_nothing(fence, far)
+        far.unmask(ports)

@@ -1,0 +1,36 @@
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from pyxenevtchn import EventChannel
+from pyxenevtchn.fake import reset_default
+
+from .examine import quiet_collector
+from .strike import missing
+from .world import FakeMachine, Machine, RealMachine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    with quiet_collector():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tool(unavailable: Callable[[str], NoReturn]) -> None:
+    """End a test where the tool cannot be built."""
+    if reason := missing():
+        unavailable(reason)
+
+
+@pytest.fixture
+def new_machine(backend: str) -> Iterator[Callable[[], Machine]]:
+    """Give a dom0 for each strike."""
+    if backend == "fake":
+        yield FakeMachine
+        reset_default()
+    else:
+        with EventChannel.open() as near, EventChannel.open() as far:
+            machine = RealMachine(near, far)
+            yield lambda: machine

@@ -1,0 +1,172 @@
+"""A signal handler that raises, struck at every opcode of the library's own code in turn.
+
+    for strike in strikes(KeyboardInterrupt):
+        world = World(...)
+        strike.run(lambda: world.channel.wait(0))
+        ...  # whatever strike.value and strike.error are: nothing is lost
+
+The signal is real and comes just before the Nth opcode. As for any signal, the interpreter runs the
+handler where it looks next: as a function begins, as a call into C ends, as a loop goes back. The
+code under test is the library without its fakes, which stand for the kernel: a handler that is due
+in one of their functions runs once that is done, as it would for a function in C.
+
+A handler that is due after the library's last opcode runs in the caller's frame. ``run`` has the
+call's value then: the interpreter does not look for signals between the return of a function that
+is written in Python and the assignment of its value. A caller in C, ``map`` or
+``functools.partial`` say, has no such guarantee.
+"""
+
+import ctypes
+import functools
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+import pyxenevtchn
+
+SOURCE = Path(__file__).with_name("strike.c")
+LIBRARY = Path(pyxenevtchn.__file__).parent
+FAKES = LIBRARY / "fake"
+
+# The place of a handler that ran in no code under test.
+CALLER = "the caller"
+
+_COMPILER = shlex.split(sysconfig.get_config_var("CC") or "cc")
+_INCLUDE = Path(sysconfig.get_path("include"))
+
+
+class Strike:
+    """A run of a call, with a signal just before one of its opcodes.
+
+    Attributes:
+        nth: before which opcode.
+        opcodes: how many had begun as the handler ran, or as the call ended.
+        raised: what the handler raised; None if the call ended before the nth opcode.
+        place: where the handler ran: the innermost line under test, or CALLER.
+        returned: whether the call returned.
+        value: what it returned.
+        error: what was raised instead, or after that.
+    """
+
+    def __init__(self, nth: int, error: type[BaseException], inside: Path, outside: Path) -> None:
+        self.nth = nth
+        self.opcodes: int = 0
+        self.raised: BaseException | None = None
+        self.place: str = ""
+        self.returned: bool = False
+        self.value: object = None
+        self.error: BaseException | None = None
+        self._type = error
+        self._inside, self._outside = inside, outside
+        self._prefixes = f"{inside}/".encode(), f"{outside}/".encode()
+
+    def run(self, call: Callable[[], object]) -> None:
+        """Make the call; what it raises becomes ``error``."""
+        tool = load()
+        before = signal.signal(signal.SIGUSR1, self._handle)
+        opcodes = 0
+        try:
+            try:
+                tool.arm(self.nth, *self._prefixes)
+                self.value = call()
+                self.returned = True
+            finally:
+                # Whether the call returned or raised, a handler that is due runs here.
+                opcodes = tool.disarm()
+        except BaseException as error:
+            if error is not self.raised and not isinstance(error, Exception):
+                raise
+            self.error = error
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        self.opcodes = self.opcodes or opcodes
+        forget_frames(self.error)
+        forget_frames(self.raised)
+
+    def _handle(self, _number: int, frame: FrameType | None) -> None:
+        callers = [*_callers(frame)]
+        if any(self._is_outside(caller) for caller in callers):
+            load().defer()
+            return
+        self.opcodes = load().disarm()
+        self.place = self._describe(callers)
+        self.raised = self._type(self.place)
+        raise self.raised
+
+    def _describe(self, callers: list[FrameType]) -> str:
+        for caller in callers:
+            code = caller.f_code
+            file = Path(code.co_filename)
+            if file.is_relative_to(self._inside):
+                place = f"{file.relative_to(self._inside)}:{caller.f_lineno} {code.co_qualname}"
+                inner = callers[0].f_code
+                return place if inner is code else f"{place}, in {inner.co_qualname}"
+        return CALLER
+
+    def _is_outside(self, frame: FrameType) -> bool:
+        return Path(frame.f_code.co_filename).is_relative_to(self._outside)
+
+
+def _callers(frame: FrameType | None) -> Iterator[FrameType]:
+    """Give a frame and its callers, up to the call that is struck."""
+    while frame and frame.f_code is not Strike.run.__code__:
+        yield frame
+        frame = frame.f_back
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Let go of the frames that an exception holds, as its owner does who is done with it."""
+    while error:
+        error.__traceback__ = None
+        error.__context__, error = None, error.__context__
+
+
+def strikes(
+    error: type[BaseException], *, inside: Path = LIBRARY, outside: Path = FAKES
+) -> Iterator[Strike]:
+    """Give strikes, to be run in turn, until the call ends before the opcode comes.
+
+    The next one is at the first opcode after the place where the last one's handler ran: a signal
+    at any opcode between the two is handled at that same place.
+
+    Args:
+        error: what the handler raises.
+        inside: the folder of the code that is struck.
+        outside: the folder in it whose code is not.
+    """
+    strike = Strike(1, error, inside, outside)
+    while True:
+        yield strike
+        if strike.raised is None:
+            return
+        strike = Strike(strike.opcodes + 1, error, inside, outside)
+
+
+def missing() -> str:
+    """Say what the machine lacks to build the tool, if anything."""
+    if not shutil.which(_COMPILER[0]):
+        return f"injection needs a C compiler, {_COMPILER[0]}"
+    if not (_INCLUDE / "Python.h").exists():
+        return f"injection needs Python's headers in {_INCLUDE}"
+    return ""
+
+
+@functools.cache
+def load() -> ctypes.PyDLL:
+    """Build the tool and load it."""
+    with TemporaryDirectory() as folder:
+        library = Path(folder, "strike.so")
+        command = [*_COMPILER, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(
+            [*command, "-isystem", _INCLUDE, "-o", library, SOURCE], check=True, timeout=300
+        )
+        tool = ctypes.PyDLL(str(library))
+    tool.arm.argtypes = (ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p)
+    tool.disarm.restype = ctypes.c_long
+    return tool

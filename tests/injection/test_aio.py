@@ -1,0 +1,16 @@
+"""AsyncEventChannel, with a signal handler that raises anywhere in it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from .async_operations import ASYNC_OPERATIONS
+from .examine import assert_unharmed
+from .world import Machine
+
+pytestmark = pytest.mark.backends("fake", "real")
+
+
+@pytest.mark.parametrize("name", ASYNC_OPERATIONS)
+def test_nothing_is_lost_or_left(new_machine: Callable[[], Machine], name: str) -> None:
+    assert_unharmed(new_machine, ASYNC_OPERATIONS[name])
