@@ -275,7 +275,7 @@ class Receiver(Handle):
         inbox, unbound = self._inbox, self._bindings.unbound
         page = inbox.page()
         words, pointer = page.words, page.pointer
-        batch = None
+        batch, count = None, 0
         # How many of the page's ports the body has had.
         done = 0
         try:
@@ -326,6 +326,8 @@ class Receiver(Handle):
             except ChannelClosed:
                 pass
             finally:
+                if done == count and batch in inbox.batches:
+                    del inbox.batches[batch]  # nothing is left of it
                 if inbox.left or inbox.batches:
                     os.eventfd_write(inbox.descriptor, 1)
 
