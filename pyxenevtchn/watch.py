@@ -79,21 +79,25 @@ class Watch:
         waiters = self.waiters
         waiting = waiters.get(port) or {}
         try:
-            waiting[future] = binding
-            waiters[port] = waiting
-            if port is not None and self._bindings.get(port) is not binding:
-                raise _unbound(port)  # noqa: TRY301
-            await future
+            try:
+                waiting[future] = binding
+                waiters[port] = waiting
+                if port is not None and self._bindings.get(port) is not binding:
+                    raise _unbound(port)  # noqa: TRY301
+                await future
+            finally:
+                # No signal handler can interrupt this.
+                if future in waiting:
+                    del waiting[future]
+                if not waiting and port in waiters:
+                    del waiters[port]
         except BaseException:
             # An event may be there that is no longer reserved.
             self._inbox.signal()
+            if not waiters:
+                # The loop may be about to end.
+                self._stop()
             raise
-        finally:
-            # No signal handler can interrupt this.
-            if future in waiting:
-                del waiting[future]
-            if not waiting and port in waiters:
-                del waiters[port]
 
     def dispatch(self, *, new: bool) -> None:
         """Wake those whom events in the inbox concern: tasks, the consumer, or else other threads.

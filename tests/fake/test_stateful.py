@@ -5,6 +5,7 @@ ring, and every call is worked out from them anew.
 """
 
 import errno
+import gc
 import os
 import select
 from collections.abc import Callable
@@ -361,6 +362,7 @@ class FakeMachine(RuleBasedStateMachine):
                 handle.devices.pop().close()
         if hasattr(self, "xen"):
             self.xen.check_clean()
+        gc.collect()
         assert os.listdir("/proc/self/fd") == self.fds  # noqa: PTH208
 
 

@@ -151,9 +151,9 @@ def strikes(
 def missing() -> str:
     """Say what the machine lacks to build the tool, if anything."""
     if not shutil.which(_COMPILER[0]):
-        return f"injection needs a C compiler, {_COMPILER[0]}"
+        return f"needs a C compiler: there is no {_COMPILER[0]}"
     if not (_INCLUDE / "Python.h").exists():
-        return f"injection needs Python's headers in {_INCLUDE}"
+        return f"needs Python's headers: there are none in {_INCLUDE}"
     return ""
 
 
