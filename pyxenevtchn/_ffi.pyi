@@ -3,7 +3,9 @@
 class Pointer: ...
 
 class _FFI:
-    def from_buffer(self, cdecl: str, python_buffer: bytes | memoryview, /) -> Pointer: ...
+    def from_buffer(
+        self, cdecl: str, python_buffer: bytes | bytearray | memoryview, /
+    ) -> Pointer: ...
 
 class _Lib:
     IOCTL_BIND_VIRQ: int

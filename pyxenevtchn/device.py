@@ -30,10 +30,13 @@ class Page:
 
     __slots__ = ("pointer", "times", "words")
 
-    def __init__(self, pointer: Callable[[memoryview], Any]) -> None:
-        memory = memoryview(bytearray(PORT_BYTES * (PORTS + PAGE_PORTS)))
-        self.words: memoryview = memory.cast("I")
-        self.times: memoryview = memory[: PORT_BYTES * UNREAD].cast("q")
+    def __init__(self, pointer: Callable[[bytearray], Any]) -> None:
+        # The pointer is of the bytearray itself: CPython 3.11 crashes where it collects a cycle
+        # that has a memoryview and cffi's pointer of that.
+        memory = bytearray(PORT_BYTES * (PORTS + PAGE_PORTS))
+        view = memoryview(memory)
+        self.words: memoryview = view.cast("I")
+        self.times: memoryview = view[: PORT_BYTES * UNREAD].cast("q")
         self.pointer: Any = pointer(memory)
 
 

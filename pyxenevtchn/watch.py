@@ -83,7 +83,7 @@ class Watch:
                 waiting[future] = binding
                 waiters[port] = waiting
                 if port is not None and self._bindings.get(port) is not binding:
-                    raise _unbound(port)  # noqa: TRY301
+                    raise _unbound(port)
                 await future
             finally:
                 # No signal handler can interrupt this.

@@ -151,7 +151,7 @@ class FakeDevice(Device):
         return self._fd
 
     def new_page(self) -> Page:
-        return Page(lambda memory: memory.cast("I"))
+        return Page(lambda memory: memoryview(memory).cast("I"))
 
     def request(self, request: Request) -> Callable[..., int]:
         return partial(self._request, request)
