@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # too: what lasts so long has failed. Shorter than the limit, which tells less.
 TIMEOUT = 45.0
 
+# For tests that run pytest, with processes of its own: they take seconds on an idle machine.
+NESTED_TIMEOUT = 240.0
+nested = pytest.mark.timeout(NESTED_TIMEOUT + 60)
+
 # What runs the tests: its lines of a stack, and the threads that have no other line.
 _MACHINERY = re.compile(
     r'  File "(<.*>|.*/site-packages/(_pytest|pytest|pluggy|xdist|execnet)/.*)", line .*\n'

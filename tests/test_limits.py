@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from .command import Running, running
+from .command import Stream, running
+from .limits import NESTED_TIMEOUT, nested
 
 pytest_plugins = ["pytester"]
 
+pytestmark = nested
+
 ROOT = Path(__file__).parents[1]
-TIMEOUT = 60.0
 
 CONFTEST = """
 from tests.limits import Limits
@@ -69,7 +71,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 def test_a_test_that_hangs_fails_and_says_where(project: pytest.Pytester) -> None:
     project.makepyfile(HANGING)
-    result = project.runpytest_subprocess("-n", "2", timeout=TIMEOUT)
+    result = project.runpytest_subprocess("-n", "4", timeout=NESTED_TIMEOUT)
     result.assert_outcomes(passed=1, failed=5)
     for name in ("in spin", "in test_join", "in test_read", "in test_c_that_keeps_*", "in late"):
         result.stdout.fnmatch_lines([f"  File *test_a_test_that_hangs*.py*{name}"])
@@ -78,7 +80,7 @@ def test_a_test_that_hangs_fails_and_says_where(project: pytest.Pytester) -> Non
 
 def test_without_workers_the_run_ends_there(project: pytest.Pytester) -> None:
     project.makepyfile(HANGING)
-    result = project.runpytest_subprocess("-n", "0", "-k", "test_read", timeout=TIMEOUT)
+    result = project.runpytest_subprocess("-n", "0", "-k", "test_read", timeout=NESTED_TIMEOUT)
     assert result.ret == 1
     result.stderr.fnmatch_lines(["Timeout*", "  File *in test_read"])
 
@@ -112,9 +114,10 @@ def test_a_run_that_dies_leaves_no_server_behind(
         os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)) as reader,
         running("-m", "pytest", "-n", str(workers), program=sys.executable) as tests,
     ):
-        left = Running(tests.process, reader.fileno())
-        assert left.line() == "serving fake:unix:socket"
+        written = Stream(reader.fileno())
+        written.timeout = NESTED_TIMEOUT
+        assert written.until("\n") == "serving fake:unix:socket\n"
         if end == "server.wait()":
             tests.signal(signal.SIGKILL)
-        # The server writes there, and its guardian: it ends when they have ended.
-        left.end()
+        # It ends with those who could write there, the server and its guardian.
+        assert written.rest() == ""

@@ -2,7 +2,11 @@
 
 import pytest
 
+from .limits import NESTED_TIMEOUT, nested
+
 pytest_plugins = ["pytester"]
+
+pytestmark = nested
 
 
 def test_the_fixtures_work_together(pytester: pytest.Pytester) -> None:
@@ -21,7 +25,8 @@ def test_the_fixtures_work_together(pytester: pytest.Pytester) -> None:
             assert ends.frontend.wait(0) == [ends.frontend_port]
         """
     )
-    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=2)
+    result = pytester.runpytest_subprocess("-W", "error", timeout=NESTED_TIMEOUT)
+    result.assert_outcomes(passed=2)
 
 
 def test_a_leak_is_the_tests_error(pytester: pytest.Pytester) -> None:
@@ -33,7 +38,7 @@ def test_a_leak_is_the_tests_error(pytester: pytest.Pytester) -> None:
             leaked.append(xenevtchn_hypervisor.dom0.open())
         """
     )
-    result = pytester.runpytest_subprocess("-W", "ignore::ResourceWarning")
+    result = pytester.runpytest_subprocess("-W", "ignore::ResourceWarning", timeout=NESTED_TIMEOUT)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*AssertionError*"])
 
@@ -47,7 +52,6 @@ def test_nothing_happens_to_tests_that_do_not_ask(pytester: pytest.Pytester) -> 
             assert "pyxenevtchn.fake" not in sys.modules
         """
     )
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
-    pytester.runpytest_subprocess("--fixtures").stdout.fnmatch_lines(
-        ["xenevtchn_hypervisor*", "xenevtchn_dom0*", "xenevtchn_domains*"]
-    )
+    pytester.runpytest_subprocess(timeout=NESTED_TIMEOUT).assert_outcomes(passed=1)
+    result = pytester.runpytest_subprocess("--fixtures", timeout=NESTED_TIMEOUT)
+    result.stdout.fnmatch_lines(["xenevtchn_hypervisor*", "xenevtchn_dom0*", "xenevtchn_domains*"])

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from .limits import NESTED_TIMEOUT, nested
+
 pytest_plugins = ["pytester"]
+
+pytestmark = nested
 
 CONFTEST = """
 from tests.skips import Skips
@@ -48,7 +52,7 @@ def run(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makeconftest(CONFTEST.replace("LACKING", repr(lacking)))
     pytester.makepyfile(test_here=TESTS, test_module=MODULE)
-    return pytester.runpytest_subprocess()
+    return pytester.runpytest_subprocess(timeout=NESTED_TIMEOUT)
 
 
 def test_what_this_machine_lacks_is_skipped_and_nothing_else(
