@@ -57,6 +57,7 @@ class FakeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        gc.collect()  # what other tests have left goes now, or later
         self.fds = os.listdir("/proc/self/fd")  # noqa: PTH208 - compared as they are
         self.handles: list[Handle] = []
         self.bound: dict[End, Bound] = {}
