@@ -26,9 +26,10 @@ PATH, HOME, LANG, TERM, CI and the variables XENEVTCHN_*, PY* and HYPOTHESIS_* o
 
 _EPILOG = """\
 exit status: the command's (128+N where signal N ended it), or
+  122  the machine died while the command ran
   123  the command succeeded, but Xen or the kernel warned (--fail-on-warnings)
   124  the time limit was reached
-  125  the machine died, or could not be started
+  125  the command never started: something is missing, or the machine died in each of its boots
   130, 143  xenvm was interrupted (SIGINT) or ended (SIGTERM), and the machine with it
 
 Kernels and hypervisors are Debian's. They are kept in $XDG_CACHE_HOME/pyxenevtchn/xenvm (else

@@ -2,9 +2,19 @@
 
 
 class Failure(Exception):
-    """The machine could not be started, or died; the message says why and what to do."""
+    """The command never started; the message says why and what to do."""
 
     status = 125
+
+
+class BootFailure(Failure):
+    """The machine died before the command started."""
+
+
+class Death(Failure):
+    """The machine died while the command ran."""
+
+    status = 122
 
 
 class TimeLimit(Failure):

@@ -53,6 +53,7 @@ mount --move . /
 mkfifo /stdout /stderr
 cat </stdout >/results/stdout & stdout=$!
 cat </stderr >/results/stderr & stderr=$!
+touch /results/started
 echo '<1>xenvm: the command starts' >/dev/kmsg
 run_command </dev/null >/stdout 2>/stderr & command=$!
 status=0

@@ -1,9 +1,14 @@
-"""What xenvm says about its work, to people only: nothing where stderr is not a terminal."""
+"""What xenvm says about its work."""
 
 import sys
 
 
 def say(message: str) -> None:
-    """Print a line about what comes next, if somebody watches."""
+    """Print a line about what comes next, where stderr is a terminal."""
     if sys.stderr.isatty():
-        print(f"xenvm: {message}", file=sys.stderr, flush=True)
+        warn(message)
+
+
+def warn(message: str) -> None:
+    """Print a line about what went wrong but does not end the work."""
+    print(f"xenvm: {message}", file=sys.stderr, flush=True)
