@@ -38,6 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", type=float, default=2.0, metavar="SECONDS", help="how long the soak test lasts"
     )
+    parser.addoption(
+        "--stride",
+        type=int,
+        default=1,
+        metavar="OPCODES",
+        help="strike at random, once for about so many opcodes; 1 strikes everywhere",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

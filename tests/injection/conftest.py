@@ -34,3 +34,10 @@ def new_machine(backend: str) -> Iterator[Callable[[], Machine]]:
         with EventChannel.open() as near, EventChannel.open() as far:
             machine = RealMachine(near, far)
             yield lambda: machine
+
+
+@pytest.fixture
+def stride(pytestconfig: pytest.Config) -> int:
+    """Give the number of opcodes for one strike."""
+    stride: int = pytestconfig.getoption("--stride")
+    return stride

@@ -87,10 +87,10 @@ def descriptors() -> set[Path]:
     return set(Path("/proc/self/fd").iterdir())
 
 
-def assert_unharmed(machine: Callable[[], Machine], operation: Operation) -> None:
-    """Strike an operation everywhere, in every way."""
+def assert_unharmed(machine: Callable[[], Machine], operation: Operation, stride: int) -> None:
+    """Strike an operation, in every way: everywhere, or once for about so many opcodes."""
     reports = {
-        f"{queue.__name__}, {error.__name__}": examine(machine, operation, queue, error)
+        f"{queue.__name__}, {error.__name__}": examine(machine, operation, queue, error, stride)
         for queue in operation.queues
         # Ctrl-C's, and one that is an Exception and an OSError, which the library may catch.
         for error in (KeyboardInterrupt, TimeoutError)
@@ -101,11 +101,15 @@ def assert_unharmed(machine: Callable[[], Machine], operation: Operation) -> Non
 
 
 def examine(
-    machine: Callable[[], Machine], operation: Operation, queue: Queue, error: type[BaseException]
+    machine: Callable[[], Machine],
+    operation: Operation,
+    queue: Queue,
+    error: type[BaseException],
+    stride: int,
 ) -> Report:
-    """Strike an operation everywhere."""
+    """Strike an operation with one error, and one thing in the queue."""
     report = Report()
-    for strike in strikes(error):
+    for strike in strikes(error, stride):
         before = descriptors()
         with Finalizers() as finalizers:
             world = operation.world(

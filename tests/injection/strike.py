@@ -18,6 +18,7 @@ is written in Python and the assignment of its value. A caller in C, ``map`` or
 
 import ctypes
 import functools
+import random
 import shlex
 import shutil
 import signal
@@ -128,7 +129,7 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def strikes(
-    error: type[BaseException], *, inside: Path = LIBRARY, outside: Path = FAKES
+    error: type[BaseException], stride: int = 1, *, inside: Path = LIBRARY, outside: Path = FAKES
 ) -> Iterator[Strike]:
     """Give strikes, to be run in turn, until the call ends before the opcode comes.
 
@@ -137,6 +138,7 @@ def strikes(
 
     Args:
         error: what the handler raises.
+        stride: one strike for about so many opcodes, at random; 1 leaves no place out.
         inside: the folder of the code that is struck.
         outside: the folder in it whose code is not.
     """
@@ -145,7 +147,8 @@ def strikes(
         yield strike
         if strike.raised is None:
             return
-        strike = Strike(strike.opcodes + 1, error, inside, outside)
+        skipped = random.randrange(2 * stride - 1)  # noqa: S311
+        strike = Strike(strike.opcodes + 1 + skipped, error, inside, outside)
 
 
 def missing() -> str:

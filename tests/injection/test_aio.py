@@ -12,5 +12,7 @@ pytestmark = pytest.mark.backends("fake", "real")
 
 
 @pytest.mark.parametrize("name", ASYNC_OPERATIONS)
-def test_nothing_is_lost_or_left(new_machine: Callable[[], Machine], name: str) -> None:
-    assert_unharmed(new_machine, ASYNC_OPERATIONS[name])
+def test_nothing_is_lost_or_left(
+    new_machine: Callable[[], Machine], name: str, stride: int
+) -> None:
+    assert_unharmed(new_machine, ASYNC_OPERATIONS[name], stride)

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.backends("fake", "real")
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_nothing_is_lost_or_left(
-    new_machine: Callable[[], Machine], backend: str, name: str
+    new_machine: Callable[[], Machine], backend: str, name: str, stride: int
 ) -> None:
     operation = OPERATIONS[name]
     if backend == "real" and operation.fake_only:
         pytest.skip("a real device is no place for it")
-    assert_unharmed(new_machine, operation)
+    assert_unharmed(new_machine, operation, stride)
