@@ -11,7 +11,6 @@ from typing import NoReturn, Self, SupportsIndex, cast
 from .abi import check_uint32, pack_ports
 from .bindings import Binding
 from .channel import EventChannel
-from .device import PAGE_PORTS
 from .errors import ChannelClosed, RingOverflow, operation_error
 from .receiver import NO_PORTS
 from .watch import TURNS, Watch
@@ -139,7 +138,7 @@ class AsyncEventChannel:
                 if watch.turns:
                     watch.turns -= 1
                     try:
-                        ports = self.channel._take(0, PAGE_PORTS, self._in_hand)
+                        ports = self.channel.wait(0, unmask=self._in_hand or NO_PORTS)
                     except RingOverflow:
                         self._recover()
                         continue

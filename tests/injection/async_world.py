@@ -60,8 +60,8 @@ class AsyncWorld(World):
     def __init__(self, machine: Machine, **options: bool) -> None:
         super().__init__(machine, **options)
         self.loop = asyncio.SelectorEventLoop(_Selector(self._patience))
-        # Whether tasks wait for all events that are on their way.
-        self._waits = True
+        # Tells whether tasks wait for the events that are on their way.
+        self._waits: Callable[[], bool] = lambda: True
         self.loop.set_exception_handler(self._hear)
         self.channel: AsyncEventChannel = AsyncEventChannel(
             self.near, on_overflow=self.recovered.append
@@ -93,14 +93,14 @@ class AsyncWorld(World):
     def put_away(self, opened: EventChannel | None) -> Iterator[str]:
         """End the tasks too, after those that were woken have had their turn."""
         yield from super().put_away(opened)
-        self._waits = False
+        self._waits = lambda: False
         self._run_all()
         self._end_tasks()
         # A task that has failed is in a cycle with the frames that it failed in.
         for each in self.told:
             forget_frames(each)
         gc.collect()
-        self._waits = True
+        self._waits = lambda: True
         if self.shared:
             self.yielded = list(dict.fromkeys(self.yielded))
         self.see(self.came)
@@ -119,7 +119,7 @@ class AsyncWorld(World):
         """Close the loop too."""
         self._tasks.clear()
         self.channel.close()
-        self._waits = False
+        self._waits = lambda: False
         try:
             self._run_all()
             self.run(self.loop.shutdown_asyncgens())
@@ -133,7 +133,7 @@ class AsyncWorld(World):
         return super().had() + Counter(self.came)
 
     def owes(self) -> bool:
-        return self._waits and super().owes()
+        return self._waits() and super().owes()
 
     def _patience(self) -> float:
         return self.machine.patience if self.owes() else 0
@@ -144,29 +144,33 @@ class AsyncWorld(World):
 
     def _wait(self) -> bool:
         """Wait for each port; return whether anything came."""
-        tasks = {
-            port: self.loop.create_task(self.channel.wait(port))
-            for port in (*self.ports, *self.held)
-            if port in self.near.bindings
-        }
-        self._run_all()
-        self.seen.update(port for port, task in tasks.items() if task.done())
-        came = any(task.done() for task in tasks.values())
-        for task in tasks.values():
-            self._cancel(task)
-        return came
+        ports = [port for port in (*self.ports, *self.held) if port in self.near.bindings]
+        return self._run_for_a_while(map(self._wait_for, ports))
+
+    async def _wait_for(self, port: int) -> None:
+        await self.channel.wait(port)
+        # Where an event is seen in the same turn, nobody waits for it any longer.
+        self.seen[port] += 1
 
     def _consume(self) -> bool:
         """Read; return whether anything came."""
-        task = self.loop.create_task(self.channel.read())
+        came = self._run_for_a_while([self._read()])
+        self.near.unmask(self.in_hand)
+        self.in_hand.clear()
+        self.machine.settle()
+        return came
+
+    async def _read(self) -> None:
+        self.see(await self.channel.read())
+
+    def _run_for_a_while(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> bool:
+        """Run them until none goes on, and cancel them; return whether any has ended."""
+        tasks = [self.loop.create_task(coroutine) for coroutine in coroutines]
+        self._waits = lambda: any(not task.done() for task in tasks)
         self._run_all()
-        came = task.done()
-        self._cancel(task)
-        if came:
-            self.see(task.result())
-            self.near.unmask(self.in_hand)
-            self.in_hand.clear()
-            self.machine.settle()
+        came = any(task.done() for task in tasks)
+        for task in tasks:
+            self._cancel(task)
         return came
 
     def _end_tasks(self) -> None:

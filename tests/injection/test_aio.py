@@ -8,7 +8,8 @@ from .async_operations import ASYNC_OPERATIONS
 from .examine import assert_unharmed
 from .world import Machine
 
-pytestmark = pytest.mark.backends("fake", "real")
+# Hundreds of strikes each.
+pytestmark = [pytest.mark.backends("fake", "real"), pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("name", ASYNC_OPERATIONS)
