@@ -130,27 +130,37 @@ class AsyncEventChannel:
             RuntimeError: there is another consumer, of ``read`` or ``events``; or another event
                 loop or AsyncEventChannel waits on the handle.
         """
-        consumer = object()
         watch = self._watch
+        # Its own only once it has to wait: what is there at once takes fewer steps.
+        consumer: object = None
         try:
-            self._claim(consumer)
             while True:
+                if self._consumer is not consumer:
+                    consumer = object()
+                    self._claim(consumer)
                 if watch.turns:
                     watch.turns -= 1
                     try:
-                        ports = self.channel.wait(0, unmask=self._in_hand or NO_PORTS)
+                        if self._in_hand:
+                            ports = self.channel.wait(0, unmask=self._in_hand)
+                            self._in_hand = {}
+                        else:
+                            ports = self.channel.wait(0)
                     except RingOverflow:
                         self._recover()
                         continue
-                    self._in_hand = {}
                     if ports:
                         return ports
+                if consumer is None:
+                    consumer = object()
+                    self._claim(consumer)
+                if watch.turns:
                     await watch.sleep(None)
                 else:
                     watch.turns = TURNS
                     await asyncio.sleep(0)
         finally:
-            if self._consumer is consumer:
+            if consumer is not None and self._consumer is consumer:
                 self._consumer = None
 
     def events(self) -> "Events":
