@@ -60,8 +60,8 @@ class AsyncWorld(World):
     def __init__(self, machine: Machine, **options: bool) -> None:
         super().__init__(machine, **options)
         self.loop = asyncio.SelectorEventLoop(_Selector(self._patience))
-        # Tells whether tasks wait for the events that are on their way.
-        self._waits: Callable[[], bool] = lambda: True
+        # Tells whether tasks wait for events that are on their way.
+        self._expects: Callable[[], bool] = self._expects_any
         self.loop.set_exception_handler(self._hear)
         self.channel: AsyncEventChannel = AsyncEventChannel(
             self.near, on_overflow=self.recovered.append
@@ -93,14 +93,14 @@ class AsyncWorld(World):
     def put_away(self, opened: EventChannel | None) -> Iterator[str]:
         """End the tasks too, after those that were woken have had their turn."""
         yield from super().put_away(opened)
-        self._waits = lambda: False
+        self._expects = lambda: False
         self._run_all()
         self._end_tasks()
         # A task that has failed is in a cycle with the frames that it failed in.
         for each in self.told:
             forget_frames(each)
         gc.collect()
-        self._waits = lambda: True
+        self._expects = self._expects_any
         if self.shared:
             self.yielded = list(dict.fromkeys(self.yielded))
         self.see(self.came)
@@ -119,7 +119,7 @@ class AsyncWorld(World):
         """Close the loop too."""
         self._tasks.clear()
         self.channel.close()
-        self._waits = lambda: False
+        self._expects = lambda: False
         try:
             self._run_all()
             self.run(self.loop.shutdown_asyncgens())
@@ -132,11 +132,12 @@ class AsyncWorld(World):
     def had(self) -> Counter[int]:
         return super().had() + Counter(self.came)
 
-    def owes(self) -> bool:
-        return self._waits() and super().owes()
+    def _expects_any(self) -> bool:
+        # Where events may have gone, it is not known which are to come.
+        return self.drops or self.owes()
 
     def _patience(self) -> float:
-        return self.machine.patience if self.owes() else 0
+        return self.machine.patience if self._expects() else 0
 
     def _send_new(self, ports: Iterable[int]) -> None:
         had = self.had()
@@ -166,7 +167,7 @@ class AsyncWorld(World):
     def _run_for_a_while(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> bool:
         """Run them until none goes on, and cancel them; return whether any has ended."""
         tasks = [self.loop.create_task(coroutine) for coroutine in coroutines]
-        self._waits = lambda: any(not task.done() for task in tasks)
+        self._expects = lambda: self.owes() and any(not task.done() for task in tasks)
         self._run_all()
         came = any(task.done() for task in tasks)
         for task in tasks:
