@@ -13,10 +13,26 @@ from collections import deque
 from ..abi import PORT_BYTES, Packed, Request
 from .descriptor import Descriptor
 from .device import Description, FakeDevice
-from .protocol import LINE_MAX, PAGE, answer_value, connect, exchange, send, server_gone
+from .protocol import (
+    ANSWER,
+    CALL,
+    CALL_MAX,
+    LINE_MAX,
+    PAGE,
+    REQUESTS,
+    SIZE,
+    STRUCTS,
+    Call,
+    answer_value,
+    connect,
+    send,
+    server_gone,
+)
 
 # ECONNREFUSED, ECONNRESET, EPIPE; and ENOENT, where the server has removed its socket.
 _GONE = (ConnectionError, FileNotFoundError)
+
+_NUMBERS = {request: number for number, request in enumerate(REQUESTS)}
 
 
 class RemoteFile:
@@ -25,75 +41,106 @@ class RemoteFile:
     Every call takes a connection that is used by nobody else and gives it back when the answer has
     been read; one that is interrupted by an exception throws it away, and the server takes back
     what the call did not get. So threads and signal handlers never meet another call's answer.
+
+    Args:
+        path: the server's socket.
+        connection: the one on which the file was opened.
+        descriptor: what polls as the file does.
     """
 
-    def __init__(self, path: str, key: str, opener: socket.socket) -> None:
+    def __init__(self, path: str, connection: socket.socket, descriptor: Descriptor) -> None:
         self._path = path
-        self._key = key
-        # The server closes the file when this connection ends.
-        self._opener = opener
-        # With one to begin with: no later call fails for want of a descriptor.
-        self._idle = deque([self._attach()])
+        self._descriptor = descriptor
+        self._idle = deque([connection])
 
     def ioctl(self, request: Request, *arguments: int) -> int:
         """Make a request."""
-        return int(self._call(" ".join([request, *map(str, arguments)])))
+        return self._call(_NUMBERS[request], STRUCTS[request].pack(*arguments))[0]
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
         """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
         done = 0
         for start in range(0, len(ports), PAGE):
-            sent, number = self._call(f"notify_many {ports[start : start + PAGE].hex()}").split()
-            done += int(sent)
-            if int(number):
-                return done, int(number)
+            sent, data = self._call(Call.NOTIFY_MANY, ports[start : start + PAGE])
+            done += sent
+            (number,) = SIZE.unpack(data)
+            if number:
+                return done, number
         return done, 0
 
     def read(self, size: int) -> bytes:
         """Take events, never waiting."""
-        return bytes.fromhex(self._call(f"read {min(size, PAGE)}"))
+        return self._call(Call.READ, SIZE.pack(min(size, PAGE)))[1]
 
     def write(self, data: Packed) -> int:
         """Enable ports again."""
         whole = min(len(data) & -PORT_BYTES, PAGE)
-        return int(self._call(f"write {data[:whole].hex()}"))
+        return self._call(Call.WRITE, data[:whole])[0]
 
     def release(self) -> None:
-        """Have the server close the file, and wait until it has."""
-        self._drop_idle()
-        with self._opener, contextlib.suppress(ConnectionError):
-            self._opener.shutdown(socket.SHUT_WR)
-            self._opener.recv(1)
+        """Have the server close the file, whose descriptors are closed, and wait until it has."""
+        while self._idle:
+            with self._idle.pop() as connection, contextlib.suppress(ConnectionError):
+                connection.sendall(CALL.pack(Call.CLOSE, 0))
+                connection.recv(1)
 
     def disown(self) -> None:
         """Leave it, in a child process, to the parent."""
-        self._drop_idle()
-        self._opener.close()
-
-    def _drop_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
-    def _call(self, line: str) -> str:
+    def _call(self, what: int, data: Packed) -> tuple[int, bytes]:
         try:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 connection = self._attach()
             try:
-                answer = exchange(connection, line)
+                result, size, rest = _exchange(connection, what, data)
+                if result < 0 and size:
+                    _, _, rest = _exchange(connection, Call.EXPLAIN, b"")
             except BaseException:
                 connection.close()
                 raise
         except _GONE:
             raise server_gone() from None
         self._idle.append(connection)
-        return answer_value(answer)
+        if result < 0:
+            raise _error(-result, rest.decode())
+        return result, rest
 
     def _attach(self) -> socket.socket:
         connection = connect(self._path)
-        send(connection, f"attach {self._key}")
+        try:
+            socket.send_fds(connection, [b"attach\n"], [self._descriptor.fileno()])
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+
+def _exchange(connection: socket.socket, what: int, data: Packed) -> tuple[int, int, bytes]:
+    """Make a call; return the two words of the answer, and its bytes."""
+    connection.sendall(CALL.pack(what, len(data)) + data)
+    answer = connection.recv(CALL_MAX)
+    while True:
+        if len(answer) >= ANSWER.size:
+            result, size = ANSWER.unpack_from(answer)
+            if result < 0 or len(answer) == ANSWER.size + size:
+                return result, size, answer[ANSWER.size :]
+        more = connection.recv(CALL_MAX)
+        if not more:
+            raise server_gone()
+        answer += more
+
+
+def _error(number: int, note: str) -> OSError:
+    # Not a local variable of whom raises it: that is a cycle, which keeps alive what every caller
+    # has until it is collected.
+    error = OSError(number, os.strerror(number))
+    if note:
+        error.add_note(note)
+    return error
 
 
 def open_remote(
@@ -121,21 +168,20 @@ def open_remote(
 
 def _open_description(path: str, domid: int) -> Description:
     with contextlib.ExitStack() as stack:
-        opener = stack.enter_context(connect(path))
-        key, space, descriptor = _open(opener, domid)
-        stack.callback(descriptor.close)
-        file = RemoteFile(path, key, opener)
+        connection = stack.enter_context(connect(path))
+        space, descriptor = _open(connection, domid)
         stack.pop_all()
+    file = RemoteFile(path, connection, descriptor)
     return Description(file, descriptor, threading.RLock(), space)
 
 
-def _open(opener: socket.socket, domid: int) -> tuple[str, str, Descriptor]:
-    send(opener, f"open {domid}")
-    answer, fds, _, _ = socket.recv_fds(opener, LINE_MAX, 1, socket.MSG_CMSG_CLOEXEC)
+def _open(connection: socket.socket, domid: int) -> tuple[str, Descriptor]:
+    send(connection, f"open {domid}")
+    answer, fds, _, _ = socket.recv_fds(connection, LINE_MAX, 1, socket.MSG_CMSG_CLOEXEC)
     if not answer:
         raise server_gone()
-    key, space = answer_value(answer).split()
+    space = answer_value(answer)
     if not fds:
         # The kernel had no number left to give it here.
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return key, space, Descriptor(socket.socket(fileno=fds[0]))
+    return space, Descriptor(socket.socket(fileno=fds[0]))

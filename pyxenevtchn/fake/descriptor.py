@@ -5,8 +5,10 @@ they hear of it once, as the datagram comes. It is writable always. And it can b
 datagram socket whose peer lets go of it with mail still unread has ECONNRESET pending (Linux).
 """
 
+import errno
 import fcntl
 import os
+import secrets
 import select
 import socket
 
@@ -25,6 +27,10 @@ class Descriptor:
         # Whatever socket.setdefaulttimeout says: no call here may wait.
         self._outer.settimeout(None)
         self.identity: tuple[int, int] = identity(self._outer.fileno())
+
+    def fileno(self) -> int:
+        """Return the one here, or -1 if it is not here now."""
+        return self._outer.fileno()
 
     def duplicate(self, nonblocking: bool, cloexec: bool) -> int:
         """Return a new descriptor that polls as this does.
@@ -47,13 +53,43 @@ class Descriptor:
 
 
 class PollDescriptor(Descriptor):
-    """Both ends: ``outer`` polls, ``inner`` makes it."""
+    """Both ends: ``outer`` polls, ``inner`` makes it.
 
-    def __init__(self) -> None:
+    Who shows what a file holds to other processes need not have the outer end all the time: it is
+    let go, and taken back from one of them. Meanwhile only POLLIN and POLLERR can be shown.
+
+    Args:
+        prefix: what the outer end's name begins with, in the abstract namespace, so that whoever
+            has a duplicate finds out what it is; empty for no name.
+    """
+
+    def __init__(self, prefix: bytes = b"") -> None:
         outer, self._inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         super().__init__(outer)
         self._inner.settimeout(None)
         self._in_error = False
+        if prefix:
+            _bind(outer, prefix)
+        self._load()
+
+    @property
+    def inner(self) -> int:
+        """The descriptor of the inner end: whoever connects it elsewhere shows POLLERR."""
+        return self._inner.fileno()
+
+    def let_go(self) -> None:
+        """Close the outer end here; those who have duplicates of it keep it alive."""
+        self._outer.close()
+
+    def take(self, fd: int) -> None:
+        """Have the outer end again: ``fd`` is a duplicate of it, or is closed if it is there."""
+        if self.fileno() >= 0:
+            os.close(fd)
+            return
+        self._outer = socket.socket(fileno=fd)
+        self._outer.settimeout(None)
+        if self._in_error:
+            self._take_datagram()
 
     def show(self, mask: int) -> None:
         """Make poll say POLLIN, POLLERR or 0, and POLLOUT besides, where it said something else."""
@@ -76,6 +112,10 @@ class PollDescriptor(Descriptor):
         super().close()
         self._inner.close()
 
+    def _load(self) -> None:
+        # The mail that the inner end leaves unread when it lets go of the outer one.
+        self._outer.send(b"\0", socket.MSG_DONTWAIT)
+
     def _take_datagram(self) -> None:
         try:
             self._outer.recv(1, socket.MSG_DONTWAIT)
@@ -85,23 +125,42 @@ class PollDescriptor(Descriptor):
     def _set_error(self) -> None:
         if self._in_error:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
-            stranger.bind("")
-            self._in_error = True
-            self._take_datagram()
-            self._outer.send(b"\0", socket.MSG_DONTWAIT)
-            # The driver signals events alone, and this is none.
-            flags = fcntl.fcntl(self._outer, fcntl.F_GETFL)
-            fcntl.fcntl(self._outer, fcntl.F_SETFL, flags & ~os.O_ASYNC)
-            self._inner.connect(stranger.getsockname())
-            fcntl.fcntl(self._outer, fcntl.F_SETFL, flags)
+        self._in_error = True
+        if self.fileno() < 0:
+            disconnect(self._inner)
+            return
+        self._take_datagram()
+        # The driver signals events alone, and this is none.
+        flags = fcntl.fcntl(self._outer, fcntl.F_GETFL)
+        fcntl.fcntl(self._outer, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+        disconnect(self._inner)
+        fcntl.fcntl(self._outer, fcntl.F_SETFL, flags)
 
     def _clear_error(self) -> None:
-        self._in_error = False
         self._outer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._in_error = False
         if not self._outer.getsockname():
             self._outer.bind("")
         self._inner.connect(self._outer.getsockname())
+        self._load()
+
+
+def disconnect(inner: socket.socket) -> None:
+    """Have the socket let go of its peer, which then has ECONNRESET pending."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        stranger.bind("")
+        inner.connect(stranger.getsockname())
+
+
+def _bind(outer: socket.socket, prefix: bytes) -> None:
+    while True:
+        try:
+            outer.bind(b"\0%b%08x" % (prefix, secrets.randbits(32)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return
 
 
 def identity(fd: int) -> tuple[int, int]:

@@ -70,8 +70,8 @@ class Description:
         self.fds = {fd for fd in self.fds if self._is_open(fd)}
         if not self.fds and self.descriptor.identity in _descriptions:
             del _descriptions[self.descriptor.identity]
-            self.file.release()
             self.descriptor.close()
+            self.file.release()
 
     def _is_open(self, fd: int) -> bool:
         with contextlib.suppress(OSError):

@@ -1,8 +1,9 @@
 """The server's guardian: a process that hangs up on the clients when the server is gone.
 
 The kernel tells nobody who polls one end of a pair of datagram sockets that the other end is gone.
-So this holds a duplicate of every client's descriptor, and shuts them all down when the server
-ends, be it by SIGKILL: then they poll as readable and hung up, and what is read next fails.
+So this holds a duplicate of the inner end of every client's descriptor, and when the server ends,
+be it by SIGKILL, connects them all elsewhere: then the clients' poll as POLLERR (see descriptor),
+and what is read next fails. It holds no outer end: that would keep a file open.
 
 The server starts this file as a program: it imports nothing of the package.
 """
@@ -33,7 +34,7 @@ class Guardian:
         return self._socket.fileno()
 
     def hold(self, key: str, fd: int) -> None:
-        """Have it hang up ``fd`` in the end."""
+        """Have it hang up in the end on whom the inner end ``fd`` belongs to."""
         socket.send_fds(self._socket, [key.encode()], [fd])
 
     def drop(self, key: str) -> None:
@@ -58,9 +59,11 @@ def guard(server: socket.socket) -> None:
             held.pop(key).close()
         else:
             break
-    for descriptor in held.values():
-        with contextlib.suppress(OSError):
-            descriptor.shutdown(socket.SHUT_RDWR)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        stranger.bind("")
+        for inner in held.values():
+            with contextlib.suppress(OSError):
+                inner.connect(stranger.getsockname())
 
 
 if __name__ == "__main__":

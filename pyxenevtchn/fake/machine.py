@@ -74,28 +74,38 @@ class Domain:
         Raises:
             OSError: EMFILE; ENODEV, the domain was destroyed.
         """
-        return self.open_file(nonblocking=nonblocking, cloexec=cloexec)[0]
+        with self._lock:
+            descriptor = PollDescriptor()
+            try:
+                file = self.open_file(descriptor.show)
+            except BaseException:
+                descriptor.close()
+                raise
+            description = Description(file, descriptor, self._lock, self._kernel)
+            return FakeDevice.open(
+                description, self._name, nonblocking=nonblocking, cloexec=cloexec
+            )
 
-    def open_file(
-        self, *, nonblocking: bool = True, cloexec: bool = True
-    ) -> tuple[FakeDevice, OpenFile]:
-        """Open the device, and show the model behind it, for those who serve it to others.
+    def open_file(self, on_poll: Callable[[int], None]) -> OpenFile:
+        """Open a file of the driver without a descriptor, for those who serve it to others.
+
+        Args:
+            on_poll: called when what poll says changes (see driver.OpenFile).
 
         Raises:
-            OSError: EMFILE; ENODEV, the domain was destroyed.
+            OSError: ENODEV, the domain was destroyed.
         """
-        name = f"fake:?domid={self.domid}" if self.domid else "fake:"
         with self._lock:
             try:
                 self._kernel.check("open")
             except OSError as error:
-                error.filename = name
+                error.filename = self._name
                 raise
-            descriptor = PollDescriptor()
-            file = OpenFile(self._kernel, descriptor.show)
-            description = Description(file, descriptor, self._lock, self._kernel)
-            device = FakeDevice.open(description, name, nonblocking=nonblocking, cloexec=cloexec)
-            return device, file
+            return OpenFile(self._kernel, on_poll)
+
+    @property
+    def _name(self) -> str:
+        return f"fake:?domid={self.domid}" if self.domid else "fake:"
 
     def fail_next(self, request: Request | Literal["read", "write"], errno: int) -> None:
         """Make the next such call of a handle in this domain fail, and change nothing.

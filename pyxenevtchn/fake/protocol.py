@@ -9,26 +9,42 @@ A client sends a line, the server answers with a line, and so on; all of it is A
 What is no such line, is too long or asks for what is not there to be asked ends the connection
 without an answer, and nothing else.
 
-A file of a domain's driver is opened on a connection of its own, and closed by its end, however
-that comes. The server has closed the file before it closes its side.
+A file of a domain's driver is opened on a connection, or one that is open is found again, by its
+descriptor. Its descriptor comes or goes along with the line (SCM_RIGHTS):
 
-    open DOMID            ok FILE SPACE; the domain is created if there is none. The descriptor
-                          that polls comes along (SCM_RIGHTS). FILE names the file, SPACE the
-                          domain: equal for two files whose ports are those of one domain
+    open DOMID            ok SPACE; the domain is created if there is none. The descriptor polls as
+                          the file does. SPACE names the domain: equal for two files whose ports
+                          are those of one domain
+    attach                no answer; the descriptor says about which file
 
-The file is used on any number of other connections, each for one call at a time.
+What follows on such a connection is about that file: calls, one at a time, each answered before the
+next. The file is closed once its descriptor and all duplicates are, wherever they are: it survives
+the process that opened it if another has one. The server keeps one itself while there are
+connections about the file, and no longer.
 
-    attach FILE           no answer; what follows is about this file
-    REQUEST [NUMBER ...]  ok PORT, or ok 0: an ioctl, by the names of abi.Request, and the fields of
-                          its struct
-    notify_many HEX       ok SENT ERRNO: NOTIFY of each port; how many it was made of, and the errno
-                          of the next one or 0
-    read SIZE             ok HEX: as much as is there, never waiting
-    write HEX             ok SIZE
+A call is two 32-bit words, what is called and how many bytes follow, and those; an answer is two as
+well, the result and how many bytes follow. All of it is in the machine's order. A failed call's
+result is the errno negated, and no bytes follow it: the second word says how long a note on it is,
+which the next call may ask for.
+
+    what                  bytes               result           bytes of the answer
+    a request's number    its struct          the port, or 0
+    READ                  how many at most    how many         the ports: as many as are there
+    WAIT                  how many at most    how many         the same, but once some are there
+    WRITE                 ports               how many bytes
+    NOTIFY_MANY           ports               how many         the errno of the next port, or 0
+    EXPLAIN                                   0                the note on the call before
+    CLOSE                                     the server ends the connection
+
+A request's number is the one of its ioctl, and its place in abi.Request; what READ and WAIT take
+is a 32-bit word.
 
 A connection that ends while an answer lies unread in it takes back what that gave: ports are
-unbound, and events are in the ring again. So a call can be given up in its midst, by a signal's
-exception, by closing its connection.
+unbound, and events are in the ring again. So a call can be given up in its midst, by a signal or by
+its exception, by closing its connection.
+
+CLOSE is for those who have just closed a descriptor: when the connection ends, the file has been
+closed, if that was the last one. A file that nobody has said this of was left open by its program.
 
 And there is the hypervisor (see machine.Hypervisor and machine.Domain), on any connection:
 
@@ -41,22 +57,57 @@ And there is the hypervisor (see machine.Hypervisor and machine.Domain), on any 
     fail_next DOMID OPERATION ERRNO    ok
     check_clean                        ok
 
-Numbers are decimal, of 32 bits at most. HEX is what the driver's read and write take, whole 32-bit
-words in the machine's order, in hexadecimal; a page at most.
+Numbers are decimal, of 32 bits at most.
 """
 
 import contextlib
+import enum
 import errno
 import os
 import socket
+import struct
 
+from ..abi import Request
 from .driver import PAGE_BYTES
 
 PAGE = PAGE_BYTES
 """The most bytes that one read, write or notify_many takes."""
 
-LINE_MAX = 2 * PAGE + 64
-"""The longest line that a client sends, and the longest answer about a file."""
+LINE_MAX = 256
+"""The longest line that a client sends."""
+
+CALL = struct.Struct("=II")
+ANSWER = struct.Struct("=iI")
+SIZE = struct.Struct("=I")
+
+CALL_MAX = CALL.size + PAGE
+"""The longest call, and the longest answer."""
+
+REQUESTS = tuple(Request)
+"""The requests, by their numbers."""
+
+STRUCTS = {
+    request: struct.Struct(
+        "=H" if request is Request.RESTRICT_DOMID else f"={len(request.parameters)}I"
+    )
+    for request in Request
+}
+"""The requests' structs."""
+
+NAME = b"xenevtchn-fake/"
+"""What the name of a descriptor begins with, in the abstract namespace of Unix sockets."""
+
+
+class Call(enum.IntEnum):
+    """What is called, besides the requests."""
+
+    READ = 16
+    WAIT = 17
+    WRITE = 18
+    NOTIFY_MANY = 19
+    EXPLAIN = 20
+    CLOSE = 21
+
 
 # Malloc has this much at hand; what is larger it fetches from the kernel every time.
 _PIECE = 1 << 16
@@ -107,7 +158,7 @@ def exchange(connection: socket.socket, line: str) -> bytes:
         ConnectionError: the server has ended.
     """
     send(connection, line)
-    answer = connection.recv(LINE_MAX)
+    answer = connection.recv(_PIECE)
     while not answer.endswith(b"\n"):
         more = connection.recv(_PIECE)
         if not more:

@@ -11,23 +11,29 @@ import contextlib
 import errno
 import os
 import resource
-import secrets
 import select
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from .device import FakeDevice
+from .calls import Calls
+from .descriptor import PollDescriptor, identity
 from .driver import OpenFile
 from .guardian import Guardian
+from .last_close import LastClose
 from .listener import listening
 from .machine import Domain, Hypervisor
+from .protocol import NAME
 from .session import Session
 
 # Room for more of them than will come at once takes longer to make.
 _BATCH = 64
+
+# How much of what programs left open is remembered.
+_LEFT = 100
 
 
 def serve(path: str, on_ready: Callable[[], None]) -> None:
@@ -54,28 +60,54 @@ class OpenedFile:
 
     Args:
         domain: where.
-        pid: the client's process.
+        owner: the name of the client's program.
+        wake: called when those who wait may have an answer.
 
     Attributes:
         domid: the domain's number.
         owner: the name of the client's program.
-        key: what the client calls it.
-        space: what it calls the domain.
-        device: the descriptor that the client gets.
-        model: what is behind that.
-        sessions: the connections on which it is used.
+        key: what the guardian calls it.
+        space: what the client calls the domain.
+        descriptor: what the client gets a duplicate of.
+        model: the file itself.
+        sessions: the connections about it.
+        waiting: those whose WAIT has no answer yet.
+        said: whether the last who left it said that a descriptor was closed.
     """
 
-    def __init__(self, domain: Domain, pid: int) -> None:
+    def __init__(self, domain: Domain, owner: str, wake: Callable[["OpenedFile"], object]) -> None:
         self.domid: int = domain.domid
-        self.owner: str = _program(pid)
-        self.key: str = secrets.token_hex(8)
-        self.device: FakeDevice
-        self.model: OpenFile
-        self.device, self.model = domain.open_file()
-        # Unique while the file is open, and with it the domain that it is open in.
-        self.space: str = f"{os.getpid()}-{id(self.device.port_space):x}"
-        self.sessions: set[Session] = set()
+        self.owner: str = owner
+        self._wake = wake
+        # Keeps the domain's identity its own while the file is open.
+        self._domain = domain
+        self.space: str = f"{os.getpid()}-{id(domain):x}"
+        self.descriptor: PollDescriptor = PollDescriptor(NAME)
+        self.key: str = str(self.descriptor.identity[1])
+        try:
+            self.model: OpenFile = domain.open_file(self._show)
+        except BaseException:
+            self.descriptor.close()
+            raise
+        self.sessions: set[Calls] = set()
+        self.waiting: list[Calls] = []
+        self.said: bool = False
+
+    def describe(self) -> str:
+        """Say what it is and what it holds, for messages."""
+        ports = ", ".join(map(str, sorted(self.model.ports)))
+        held = f", with {'ports' if len(self.model.ports) > 1 else 'port'} {ports}" if ports else ""
+        return f"domain {self.domid}: a handle of {self.owner}{held}"
+
+    def close(self) -> None:
+        """Close it: its ports are free."""
+        self.model.release()
+        self.descriptor.close()
+
+    def _show(self, mask: int) -> None:
+        self.descriptor.show(mask)
+        if mask and self.waiting:
+            self._wake(self)
 
 
 class Server:
@@ -83,19 +115,26 @@ class Server:
 
     Attributes:
         hypervisor: the hypervisor.
-        files: what is open, by its key.
+        files: what is open, by what duplicates of its descriptor have in common.
     """
 
     def __init__(self, listener: socket.socket, guardian: Guardian) -> None:
         self.hypervisor: Hypervisor = Hypervisor()
-        self.files: dict[str, OpenedFile] = {}
+        self.files: dict[tuple[int, int], OpenedFile] = {}
+        # What nobody closed.
+        self._left: deque[str] = deque(maxlen=_LEFT)
         self._guardian = guardian
         self._listener = listener
         self._listener.setblocking(False)
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, Session | Calls] = {}
+        # The files, by what LastClose says of them.
+        self._watched: dict[int, OpenedFile] = {}
+        # Those whose connections have something to answer.
+        self._awake: list[OpenedFile] = []
+        self._last_close = LastClose()
         self._epoll = select.epoll()
-        self._epoll.register(listener, select.EPOLLIN)
-        self._epoll.register(guardian, select.EPOLLIN)
+        for each in (listener, guardian, self._last_close):
+            self._epoll.register(each, select.EPOLLIN)
         # Given up to turn a client away when there is no descriptor left.
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -106,19 +145,30 @@ class Server:
             OSError: ECHILD, the guardian is gone.
         """
         while True:
-            for fd, events in self._epoll.poll(maxevents=_BATCH):
+            batch = self._epoll.poll(-1, _BATCH)
+            if len(batch) > 1:
+                # Before any call: who closed before they called has closed.
+                self._close_unused()
+            for fd, events in batch:
                 session = self._sessions.get(fd)
                 if session is not None:
                     session.ready(events)
+                    if self._awake:
+                        self._answer_waiting()
                 elif fd == self._listener.fileno():
                     self._accept()
+                elif fd == self._last_close.fileno():
+                    self._close_unused()
                 elif fd == self._guardian.fileno():
                     raise OSError(errno.ECHILD, "somebody killed the guardian of this server")
 
     def close(self) -> None:
-        """Close every file and connection."""
+        """End every connection, and forget every file."""
         for session in list(self._sessions.values()):
             session.close()
+        for file in self.files.values():
+            file.descriptor.close()
+        self._last_close.close()
         self._epoll.close()
         os.close(self._spare)
 
@@ -131,11 +181,15 @@ class Server:
         del self._sessions[fd]
         self._epoll.unregister(fd)
 
+    def hand_over(self, connection: socket.socket, calls: Calls) -> None:
+        """Tell those calls of what comes on a connection from now on."""
+        self._sessions[connection.fileno()] = calls
+
     def open_file(self, domid: int, connection: socket.socket) -> OpenedFile:
         """Open a file in a domain, which is created if there is none, for who is connected.
 
         Raises:
-            OSError: EMFILE.
+            OSError: EMFILE, ENOSPC.
             ValueError: no domain can have that domid.
         """
         try:
@@ -143,18 +197,69 @@ class Server:
         except LookupError:
             domain = self.hypervisor.create_domain(domid)
         pid, _uid = _peer(connection)
-        file = OpenedFile(domain, pid)
-        self.files[file.key] = file
-        self._guardian.hold(file.key, file.device.fileno())
+        file = OpenedFile(domain, _program(pid), self._awake.append)
+        try:
+            self._watched[self._last_close.watch(file.descriptor.fileno())] = file
+        except BaseException:
+            file.close()
+            raise
+        self.files[file.descriptor.identity] = file
+        self._guardian.hold(file.key, file.descriptor.inner)
         return file
 
-    def close_file(self, file: OpenedFile) -> None:
-        """Close a file, and the connections on which it is used."""
-        self._guardian.drop(file.key)
-        del self.files[file.key]
-        file.device.close()
-        for session in list(file.sessions):
-            session.close()
+    def find_file(self, fd: int) -> OpenedFile | None:
+        """Return the file that a descriptor is of, if any, and keep the descriptor then."""
+        file = self.files.get(identity(fd)) if fd >= 0 else None
+        if file is not None:
+            file.descriptor.take(fd)
+        return file
+
+    def left_by(self, session: Calls, file: OpenedFile, *, said: bool) -> None:
+        """Forget a connection about a file, and the file if nobody has it any more.
+
+        Args:
+            session: the connection.
+            file: the file.
+            said: whether it was said that a descriptor was closed.
+        """
+        file.sessions.discard(session)
+        if session in file.waiting:
+            file.waiting.remove(session)
+        file.said = said
+        if not file.sessions:
+            file.descriptor.let_go()
+            self._close_unused()
+
+    def describe_left(self) -> list[str]:
+        """Say what programs left open: what is open still, and what nobody closed."""
+        return [*self._left, *(file.describe() for file in self.files.values())]
+
+    def check_clean(self) -> None:
+        """Check that no file is open and no port bound but the kernels' own.
+
+        Raises:
+            AssertionError: something was left behind; the message says what, and where.
+        """
+        if self.files:
+            left = "; ".join(file.describe() for file in self.files.values())
+            raise AssertionError(f"left behind in {left}")
+        self.hypervisor.check_clean()
+
+    def _close_unused(self) -> None:
+        for number in self._last_close.closed():
+            file = self._watched.pop(number)
+            del self.files[file.descriptor.identity]
+            self._guardian.drop(file.key)
+            if not file.said:
+                self._left.append(file.describe())
+            file.close()
+
+    def _answer_waiting(self) -> None:
+        while self._awake:
+            file = self._awake.pop()
+            waiting, file.waiting = file.waiting, []
+            for session in waiting:
+                session.go_on()
 
     def _accept(self) -> None:
         try:
@@ -204,6 +309,6 @@ def _turn_away(connection: socket.socket, number: int, text: str) -> None:
 
 
 def _allow_many_descriptors() -> None:
-    # A client's file takes five: two connections, and a pair of sockets of which one is doubled.
+    # A client's file takes three or more: a pair of sockets, and its connections.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,19 +1,18 @@
-"""One connection of a server: lines in, calls of the models, lines out (see protocol)."""
+"""One connection of a server: lines in, what the hypervisor does, lines out (see protocol)."""
 
-import contextlib
 import dataclasses
-import functools
 import json
+import os
 import select
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from ..abi import PORT_BYTES, UINT32_MAX, Request
+from ..abi import UINT32_MAX, Request
+from .calls import Calls
 from .protocol import LINE_MAX
 
 if TYPE_CHECKING:
-    from .driver import OpenFile
     from .server import OpenedFile, Server
 
 
@@ -27,11 +26,8 @@ class Session:
         self._received = b""
         # Before this has gone out nothing more is read, nor done: it cannot grow.
         self._unsent = b""
-        # The file that was opened here, and the one that what is said here is about.
-        self._opened: OpenedFile | None = None
-        self._file: OpenedFile | None = None
-        # Takes back what the last answer gave, while nobody is known to have got that.
-        self.take_back: Callable[[], object] | None = None
+        # A descriptor that came along with a line.
+        self._passed = -1
 
     def ready(self, events: int) -> None:
         """Go on: something has come, or can go out."""
@@ -47,36 +43,36 @@ class Session:
                 self._answer(line.decode("ascii"))
             if len(self._received) > LINE_MAX and not self._unsent:
                 self.close()
-        except (_MalformedError, UnicodeDecodeError):
-            self.close()
-        except OSError:
-            # The other end has gone and left unread what it was given.
-            if self.take_back is not None:
-                with contextlib.suppress(OSError):
-                    self.take_back()
+        except (_MalformedError, UnicodeDecodeError, OSError):
             self.close()
 
     def close(self) -> None:
-        """End it, and close the file that was opened here."""
+        """End it."""
         fd = self._connection.fileno()
         if fd < 0:
             return
+        self._drop_passed()
         self._server.forget(fd)
         self._connection.close()
-        if self._file is not None:
-            self._file.sessions.discard(self)
-        if self._opened is not None:
-            self._server.close_file(self._opened)
 
     def _receive(self) -> None:
         try:
-            data = self._connection.recv(LINE_MAX)
+            data, fds, _, _ = socket.recv_fds(
+                self._connection, LINE_MAX, 1, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
-        self.take_back = None
+        if fds:
+            self._drop_passed()
+            (self._passed,) = fds
         self._received += data
         if not data:
             self.close()
+
+    def _drop_passed(self) -> None:
+        fd, self._passed = self._passed, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -102,41 +98,30 @@ class Session:
         if value is not None:
             self._send(f"{value}\n".encode())
 
-    # Files.
+    # Files: what follows is for others.
 
     def _open(self, domid: int) -> None:
-        if self._opened or self._file:
+        if self._received:
             raise _MalformedError
-        self._opened = file = self._server.open_file(domid, self._connection)
-        answer = f"ok {file.key} {file.space}\n".encode()
-        socket.send_fds(self._connection, [answer], [file.device.fileno()])
+        file = self._server.open_file(domid, self._connection)
+        calls = self._hand_over(file)
+        try:
+            answer = f"ok {file.space}\n".encode()
+            socket.send_fds(self._connection, [answer], [file.descriptor.fileno()])
+        except OSError:
+            calls.close()
 
-    def _attach(self, key: str) -> None:
-        file = self._server.files.get(key)
-        if file is None or self._opened or self._file:
+    def _attach(self) -> None:
+        file = None if self._received else self._server.find_file(self._passed)
+        if file is None:
             raise _MalformedError
-        self._file = file
-        file.sessions.add(self)
+        self._passed = -1
+        self._hand_over(file)
 
-    @property
-    def model(self) -> "OpenFile":
-        """The model of the file that what is said here is about."""
-        if self._file is None:
-            raise _MalformedError
-        return self._file.model
-
-    def _notify_many(self, ports: memoryview) -> str:
-        sent, number = self.model.notify_many(ports)
-        return f"ok {sent} {number}"
-
-    def _read(self, size: int) -> str:
-        model = self.model
-        data = model.read(size)
-        self.take_back = functools.partial(model.unread, data)
-        return f"ok {data.hex()}"
-
-    def _write(self, data: memoryview) -> str:
-        return f"ok {self.model.write(data)}"
+    def _hand_over(self, file: "OpenedFile") -> Calls:
+        calls = Calls(self._server, self._connection, file)
+        self._server.hand_over(self._connection, calls)
+        return calls
 
     # The hypervisor.
 
@@ -173,7 +158,7 @@ class Session:
         return "ok"
 
     def _check_clean(self) -> str:
-        self._server.hypervisor.check_clean()
+        self._server.check_clean()
         return "ok"
 
 
@@ -193,37 +178,13 @@ def _number(text: str) -> int:
     raise _MalformedError
 
 
-def _ports_of(text: str) -> memoryview:
-    try:
-        data = bytes.fromhex(text)
-    except ValueError:
-        raise _MalformedError from None
-    if len(data) % PORT_BYTES:
-        raise _MalformedError
-    return memoryview(data)
-
-
-def _request_method(request: Request) -> "_Method":
-    def method(session: Session, *arguments: int) -> str:
-        ioctl = session.model.ioctl
-        port = ioctl(request, *arguments)
-        if port:
-            session.take_back = functools.partial(ioctl, Request.UNBIND, port)
-        return f"ok {port}"
-
-    return method
-
-
 _Method = Callable[..., str | None]
 _Word = tuple[_Method, tuple[Callable[[str], object], ...], int]
 
 # By word: what it does, what makes its arguments of their texts, and how many it has at least.
 _WORDS: dict[str, _Word] = {
     "open": (Session._open, (_number,), 1),  # noqa: SLF001 - the class's own table
-    "attach": (Session._attach, (str,), 1),  # noqa: SLF001
-    "notify_many": (Session._notify_many, (_ports_of,), 1),  # noqa: SLF001
-    "read": (Session._read, (_number,), 1),  # noqa: SLF001
-    "write": (Session._write, (_ports_of,), 1),  # noqa: SLF001
+    "attach": (Session._attach, (), 0),  # noqa: SLF001
     "raise_virq": (Session._raise_virq, (_number, _number), 1),  # noqa: SLF001
     "ports": (Session._ports, (_number,), 1),  # noqa: SLF001
     "interrupts": (Session._interrupts, (_number,), 1),  # noqa: SLF001
@@ -232,9 +193,6 @@ _WORDS: dict[str, _Word] = {
     "fail_next": (Session._fail_next, (_number, str, _number), 3),  # noqa: SLF001
     "check_clean": (Session._check_clean, (), 0),  # noqa: SLF001
 }
-for _request in Request:
-    _fields = (_number,) * len(_request.parameters)
-    _WORDS[_request.value] = (_request_method(_request), _fields, len(_fields))
 
 # Wants a word more than it can have.
 _NO_WORD: _Word = (Session.close, (), 1)

@@ -236,6 +236,28 @@ def test_a_child_process_may_only_close(pair: Pair) -> None:
     expect(pair.far, pair.far_port)
 
 
+# A fake in this process is one for each process.
+@pytest.mark.backends("server", "real")
+def test_a_child_process_keeps_the_ports_of_what_it_inherited(
+    open_device: OpenDevice, open_channel: OpenChannel
+) -> None:
+    with EventChannel(open_device()) as channel:
+        channel.bind_virq(Virq.DEBUG)
+        end, child_has = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(child_has)
+            os.read(end, 1)
+            os._exit(0)
+        os.close(end)
+    other = open_channel()
+    with pytest.raises(FileExistsError):
+        other.bind_virq(Virq.DEBUG)
+    os.close(child_has)
+    assert os.waitpid(child, 0)[1] == 0
+    assert other.bind_virq(Virq.DEBUG)
+
+
 def test_descriptors_close_on_exec(channel: EventChannel) -> None:
     assert not os.get_inheritable(channel.fileno())
 

@@ -38,6 +38,7 @@ from pyxenevtchn.fake import (
     open_named,
     reset_default,
 )
+from pyxenevtchn.fake.driver import OpenFile
 from pyxenevtchn.fake.remote import RemoteHypervisor
 from pyxenevtchn.pytest_plugin import ConnectedDomains
 
@@ -186,7 +187,7 @@ def playing_xen() -> None:
     assert_type(xen.dom0.domid, int)
     assert_type(xen.dom0.open(nonblocking=False), EventChannel)
     assert_type(xen.dom0.device(cloexec=False), FakeDevice)
-    assert_type(xen.dom0.open_file()[0], FakeDevice)
+    assert_type(xen.dom0.open_file(print), OpenFile)
     xen.dom0.fail_next(Request.NOTIFY, 5)
     xen.dom0.fail_next("read", 5)
     xen.dom0.destroy()

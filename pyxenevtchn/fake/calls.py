@@ -1,0 +1,175 @@
+"""A connection about a file: calls in, what its model does, answers out (see protocol)."""
+
+import contextlib
+import functools
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..abi import PORT_BYTES, Request
+from .protocol import ANSWER, CALL, CALL_MAX, PAGE, REQUESTS, SIZE, STRUCTS, Call
+
+if TYPE_CHECKING:
+    from .driver import OpenFile
+    from .server import OpenedFile, Server
+
+# Looked up in their objects they cost as much as what they do.
+_pack, _unpack = ANSWER.pack, CALL.unpack_from
+_HEAD = CALL.size
+
+
+class Calls:
+    """A connection about a file. One that breaks the protocol ends, and no other with it.
+
+    Args:
+        server: whose it is.
+        connection: nothing has come yet of what is for this.
+        file: the file.
+
+    Attributes:
+        model: the file's model.
+        take_back: takes back what the last answer gave, while nobody is known to have got that.
+    """
+
+    def __init__(self, server: "Server", connection: socket.socket, file: "OpenedFile") -> None:
+        self.model: OpenFile = file.model
+        self.take_back: Callable[[], object] | None = None
+        self._server = server
+        self._connection = connection
+        self._file = file
+        self._received = b""
+        # What a WAIT that has no answer yet was given.
+        self._wanted = b""
+        self._note = b""
+        file.sessions.add(self)
+
+    def ready(self, _events: int) -> None:
+        """Go on: something has come."""
+        try:
+            data = self._connection.recv(CALL_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._gone()
+            return
+        self.take_back = None
+        if not data:
+            self.close()
+            return
+        if self._received:
+            data = self._received + data
+            self._received = b""
+        if len(data) < _HEAD:
+            self._received = data
+            return
+        what, size = _unpack(data)
+        if len(data) == _HEAD + size and not self._wanted:
+            self._call(what, data[_HEAD:])
+        elif len(data) < _HEAD + size <= CALL_MAX:
+            self._received = data
+        else:
+            self.close()
+
+    def go_on(self) -> None:
+        """Answer a WAIT, if there is something to read now."""
+        wanted, self._wanted = self._wanted, b""
+        self._call(Call.WAIT, wanted)
+
+    def close(self) -> None:
+        """End it; the file is closed before, if nobody has a descriptor of it any more."""
+        self._end(said=False)
+
+    def _call(self, what: int, data: bytes) -> None:
+        try:
+            answer = _CALLS[what](self, data)
+        except OSError as error:
+            self._note = " ".join(getattr(error, "__notes__", ())).encode()[:PAGE]
+            answer = _pack(-(error.errno or 0), len(self._note))
+        except (KeyError, struct.error):  # no such call, or not of that size
+            self.close()
+            return
+        if answer:
+            self._send(answer)
+
+    def _send(self, answer: bytes) -> None:
+        try:
+            sent = self._connection.send(answer)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._gone()
+            return
+        if sent < len(answer):  # it makes calls and reads no answers
+            self.close()
+
+    def _gone(self) -> None:
+        """End it: the other end has gone and left unread what it was given."""
+        if self.take_back is not None:
+            with contextlib.suppress(OSError):
+                self.take_back()
+        self.close()
+
+    def _end(self, *, said: bool) -> None:
+        fd = self._connection.fileno()
+        if fd < 0:
+            return
+        self._server.forget(fd)
+        self._server.left_by(self, self._file, said=said)
+        self._connection.close()
+
+    def _read(self, data: bytes) -> bytes:
+        ports = self.model.read(SIZE.unpack(data)[0])
+        self.take_back = functools.partial(self.model.unread, ports)
+        return _pack(len(ports), len(ports)) + ports
+
+    def _wait(self, data: bytes) -> bytes:
+        try:
+            return self._read(data)
+        except BlockingIOError:
+            self._wanted = data
+            self._file.waiting.append(self)
+            return b""
+
+    def _write(self, data: bytes) -> bytes:
+        return _pack(self.model.write(data), 0)
+
+    def _notify_many(self, data: bytes) -> bytes:
+        if len(data) % PORT_BYTES:
+            raise struct.error
+        sent, number = self.model.notify_many(data)
+        return _pack(sent, SIZE.size) + SIZE.pack(number)
+
+    def _explain(self, _data: bytes) -> bytes:
+        return _pack(0, len(self._note)) + self._note
+
+    def _close(self, _data: bytes) -> bytes:
+        self._end(said=True)
+        return b""
+
+
+_Method = Callable[[Calls, bytes], bytes]
+
+
+def _request(request: Request) -> _Method:
+    unpack = STRUCTS[request].unpack
+
+    def method(calls: Calls, data: bytes) -> bytes:
+        ioctl = calls.model.ioctl
+        port = ioctl(request, *unpack(data))
+        if port:
+            calls.take_back = functools.partial(ioctl, Request.UNBIND, port)
+        return _pack(port, 0)
+
+    return method
+
+
+_CALLS: dict[int, _Method] = {
+    **{number: _request(request) for number, request in enumerate(REQUESTS)},
+    Call.READ: Calls._read,  # noqa: SLF001 - the class's own table
+    Call.WAIT: Calls._wait,  # noqa: SLF001
+    Call.WRITE: Calls._write,  # noqa: SLF001
+    Call.NOTIFY_MANY: Calls._notify_many,  # noqa: SLF001
+    Call.EXPLAIN: Calls._explain,  # noqa: SLF001
+    Call.CLOSE: Calls._close,  # noqa: SLF001
+}
