@@ -1,6 +1,7 @@
 """A connection about a file: calls in, what its model does, answers out (see protocol)."""
 
 import contextlib
+import errno
 import functools
 import socket
 import struct
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Looked up in their objects they cost as much as what they do.
 _pack, _unpack = ANSWER.pack, CALL.unpack_from
 _HEAD = CALL.size
+_UNDO = int(Call.UNDO)
 
 
 class Calls:
@@ -53,23 +55,25 @@ class Calls:
         except OSError:
             self._gone()
             return
-        self.take_back = None
         if not data:
             self.close()
             return
-        if self._received:
-            data = self._received + data
-            self._received = b""
-        if len(data) < _HEAD:
-            self._received = data
-            return
-        what, size = _unpack(data)
-        if len(data) == _HEAD + size and not self._wanted:
-            self._call(what, data[_HEAD:])
-        elif len(data) < _HEAD + size <= CALL_MAX:
-            self._received = data
-        else:
-            self.close()
+        data = self._received + data
+        while len(data) >= _HEAD:
+            what, size = _unpack(data)
+            end = _HEAD + size
+            if end > CALL_MAX or (self._wanted and what != _UNDO):
+                self.close()
+                return
+            if len(data) < end:
+                break
+            if what != _UNDO:
+                self.take_back = None
+            self._call(what, data[_HEAD:end])
+            data = data[end:]
+            if data and self._connection.fileno() < 0:
+                return
+        self._received = data
 
     def go_on(self) -> None:
         """Answer a WAIT, if there is something to read now."""
@@ -105,10 +109,14 @@ class Calls:
 
     def _gone(self) -> None:
         """End it: the other end has gone and left unread what it was given."""
-        if self.take_back is not None:
-            with contextlib.suppress(OSError):
-                self.take_back()
+        self._undo()
         self.close()
+
+    def _undo(self) -> None:
+        take_back, self.take_back = self.take_back, None
+        if take_back is not None:
+            with contextlib.suppress(OSError):
+                take_back()
 
     def _end(self, *, said: bool) -> None:
         fd = self._connection.fileno()
@@ -128,7 +136,7 @@ class Calls:
             return self._read(data)
         except BlockingIOError:
             self._wanted = data
-            self._file.waiting.append(self)
+            self._file.waiting[self] = None
             return b""
 
     def _write(self, data: bytes) -> bytes:
@@ -142,6 +150,12 @@ class Calls:
 
     def _explain(self, _data: bytes) -> bytes:
         return _pack(0, len(self._note)) + self._note
+
+    def _give_up(self, _data: bytes) -> bytes:
+        self._wanted = b""
+        self._file.waiting.pop(self, None)
+        self._undo()
+        return _pack(-errno.ECANCELED, 0)
 
     def _close(self, _data: bytes) -> bytes:
         self._end(said=True)
@@ -171,5 +185,6 @@ _CALLS: dict[int, _Method] = {
     Call.WRITE: Calls._write,  # noqa: SLF001
     Call.NOTIFY_MANY: Calls._notify_many,  # noqa: SLF001
     Call.EXPLAIN: Calls._explain,  # noqa: SLF001
+    Call.UNDO: Calls._give_up,  # noqa: SLF001
     Call.CLOSE: Calls._close,  # noqa: SLF001
 }

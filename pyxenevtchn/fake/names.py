@@ -64,8 +64,13 @@ def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
         return _domain(domid).device(nonblocking=nonblocking, cloexec=cloexec)
     from .client import open_remote  # noqa: PLC0415 - only those who open one load it
 
-    name = f"{PREFIX}{_UNIX}{path}{f'?domid={domid}' if domid else ''}"
+    name = server_name(path, domid)
     return open_remote(path, domid, name, nonblocking=nonblocking, cloexec=cloexec)
+
+
+def server_name(path: str, domid: int) -> str:
+    """Return what a domain of the server at ``path`` is called."""
+    return f"{PREFIX}{_UNIX}{path}{f'?domid={domid}' if domid else ''}"
 
 
 def parse(name: str) -> tuple[str | None, int]:

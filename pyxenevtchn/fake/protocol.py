@@ -34,14 +34,16 @@ which the next call may ask for.
     WRITE                 ports               how many bytes
     NOTIFY_MANY           ports               how many         the errno of the next port, or 0
     EXPLAIN                                   0                the note on the call before
+    UNDO                                      -ECANCELED
     CLOSE                                     the server ends the connection
 
 A request's number is the one of its ioctl, and its place in abi.Request; what READ and WAIT take
 is a 32-bit word.
 
 A connection that ends while an answer lies unread in it takes back what that gave: ports are
-unbound, and events are in the ring again. So a call can be given up in its midst, by a signal or by
-its exception, by closing its connection.
+unbound, and events are in the ring again. So a call can be given up in its midst, by an exception
+of a signal handler, by closing its connection. UNDO takes back what the last answer gave, read or
+not; and it gives up a WAIT, for it may be sent while that has no answer yet.
 
 CLOSE is for those who have just closed a descriptor: when the connection ends, the file has been
 closed, if that was the last one. A file that nobody has said this of was left open by its program.
@@ -107,6 +109,7 @@ class Call(enum.IntEnum):
     NOTIFY_MANY = 19
     EXPLAIN = 20
     CLOSE = 21
+    UNDO = 22
 
 
 # Malloc has this much at hand; what is larger it fetches from the kernel every time.

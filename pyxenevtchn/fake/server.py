@@ -14,10 +14,10 @@ import resource
 import select
 import socket
 import struct
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from .calls import Calls
 from .descriptor import PollDescriptor, identity
@@ -46,13 +46,48 @@ def serve(path: str, on_ready: Callable[[], None]) -> None:
     Raises:
         OSError: the socket cannot be made; ECHILD, somebody killed the guardian.
     """
-    _allow_many_descriptors()
+    allow_many_descriptors()
     with listening(path) as listener:
         guardian = Guardian()
         # The guardian first: whoever is here still is hung up on.
         with contextlib.closing(Server(listener, guardian)) as server, contextlib.closing(guardian):
             on_ready()
             server.run()
+
+
+@contextlib.contextmanager
+def serving(path: str) -> Iterator["Server"]:
+    """Serve a new hypervisor at ``path`` from a thread, for as long as the context lasts.
+
+    The process may have to allow itself more descriptors.
+
+    Args:
+        path: where to listen (see listener).
+
+    Raises:
+        OSError: the socket cannot be made; at the end, ECHILD, somebody killed the guardian.
+    """
+    failures: list[OSError] = []
+
+    def serve() -> None:
+        try:
+            server.run()
+        except OSError as error:
+            failures.append(error)
+            server.hang_up()
+
+    with listening(path) as listener:
+        guardian = Guardian()
+        with contextlib.closing(Server(listener, guardian)) as server, contextlib.closing(guardian):
+            thread = threading.Thread(target=serve, name="xenevtchn fake")
+            thread.start()
+            try:
+                yield server
+            finally:
+                server.stop()
+                thread.join()
+    if failures:
+        raise failures[0]
 
 
 class OpenedFile:
@@ -71,7 +106,7 @@ class OpenedFile:
         descriptor: what the client gets a duplicate of.
         model: the file itself.
         sessions: the connections about it.
-        waiting: those whose WAIT has no answer yet.
+        waiting: those whose WAIT has no answer yet, in their order.
         said: whether the last who left it said that a descriptor was closed.
     """
 
@@ -90,7 +125,7 @@ class OpenedFile:
             self.descriptor.close()
             raise
         self.sessions: set[Calls] = set()
-        self.waiting: list[Calls] = []
+        self.waiting: dict[Calls, None] = {}
         self.said: bool = False
 
     def describe(self) -> str:
@@ -116,13 +151,14 @@ class Server:
     Attributes:
         hypervisor: the hypervisor.
         files: what is open, by what duplicates of its descriptor have in common.
+        left: what programs left open: the last files that nobody closed, and in the end those that
+            are open.
     """
 
     def __init__(self, listener: socket.socket, guardian: Guardian) -> None:
         self.hypervisor: Hypervisor = Hypervisor()
         self.files: dict[tuple[int, int], OpenedFile] = {}
-        # What nobody closed.
-        self._left: deque[str] = deque(maxlen=_LEFT)
+        self.left: deque[str] = deque(maxlen=_LEFT)
         self._guardian = guardian
         self._listener = listener
         self._listener.setblocking(False)
@@ -132,14 +168,15 @@ class Server:
         # Those whose connections have something to answer.
         self._awake: list[OpenedFile] = []
         self._last_close = LastClose()
+        self._stop = os.eventfd(0)
         self._epoll = select.epoll()
-        for each in (listener, guardian, self._last_close):
+        for each in (listener, guardian, self._last_close, self._stop):
             self._epoll.register(each, select.EPOLLIN)
         # Given up to turn a client away when there is no descriptor left.
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def run(self) -> NoReturn:
-        """Serve.
+    def run(self) -> None:
+        """Serve until it is stopped.
 
         Raises:
             OSError: ECHILD, the guardian is gone.
@@ -159,18 +196,31 @@ class Server:
                     self._accept()
                 elif fd == self._last_close.fileno():
                     self._close_unused()
+                elif fd == self._stop:
+                    self.left += [file.describe() for file in self.files.values()]
+                    return
                 elif fd == self._guardian.fileno():
                     raise OSError(errno.ECHILD, "somebody killed the guardian of this server")
 
-    def close(self) -> None:
-        """End every connection, and forget every file."""
+    def stop(self) -> None:
+        """Have ``run`` return, from whatever thread."""
+        os.eventfd_write(self._stop, 1)
+
+    def hang_up(self) -> None:
+        """End every connection."""
         for session in list(self._sessions.values()):
             session.close()
+
+    def close(self) -> None:
+        """End every connection, and forget every file."""
+        self.hang_up()
         for file in self.files.values():
             file.descriptor.close()
+        self.files.clear()
         self._last_close.close()
         self._epoll.close()
-        os.close(self._spare)
+        for fd in (self._stop, self._spare):
+            os.close(fd)
 
     def watch(self, fd: int, events: int) -> None:
         """Tell a session of these events alone from now on."""
@@ -223,16 +273,11 @@ class Server:
             said: whether it was said that a descriptor was closed.
         """
         file.sessions.discard(session)
-        if session in file.waiting:
-            file.waiting.remove(session)
+        file.waiting.pop(session, None)
         file.said = said
         if not file.sessions:
             file.descriptor.let_go()
             self._close_unused()
-
-    def describe_left(self) -> list[str]:
-        """Say what programs left open: what is open still, and what nobody closed."""
-        return [*self._left, *(file.describe() for file in self.files.values())]
 
     def check_clean(self) -> None:
         """Check that no file is open and no port bound but the kernels' own.
@@ -251,13 +296,13 @@ class Server:
             del self.files[file.descriptor.identity]
             self._guardian.drop(file.key)
             if not file.said:
-                self._left.append(file.describe())
+                self.left.append(file.describe())
             file.close()
 
     def _answer_waiting(self) -> None:
         while self._awake:
             file = self._awake.pop()
-            waiting, file.waiting = file.waiting, []
+            waiting, file.waiting = file.waiting, {}
             for session in waiting:
                 session.go_on()
 
@@ -308,7 +353,7 @@ def _turn_away(connection: socket.socket, number: int, text: str) -> None:
         connection.send(f"error {number} {text}\n".encode(), socket.MSG_DONTWAIT)
 
 
-def _allow_many_descriptors() -> None:
-    # A client's file takes three or more: a pair of sockets, and its connections.
+def allow_many_descriptors() -> None:
+    """Raise the process's limit as far as it goes: a client's file takes three, or more."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
