@@ -1,18 +1,23 @@
 """xenevtchn fake: a hypervisor for many processes on one machine without Xen, and its controls."""
 
+import contextlib
 import fcntl
 import os
 import signal
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 
 import click
 
 from ..abi import virq_name
-from ..fake import server
+from ..fake import preload, server
 from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
 from ..opening import DEVICE_VARIABLE
+from . import program
 from .commands import Group
 from .ending import end_by
 from .options import DOMAIN, VIRQ, F
@@ -38,8 +43,8 @@ def socket_path(ctx: click.Context, path: str | None) -> str:
     """
     if path is not None:
         return path
-    device = ctx.obj or os.environ.get(DEVICE_VARIABLE) or ""
-    found = parse(device)[0] if device.startswith(PREFIX) else None
+    named = ctx.obj, os.environ.get(DEVICE_VARIABLE), os.environ.get(preload.VARIABLE)
+    found = _parse(next(filter(None, named), ""))[0]
     if found is None:
         raise click.UsageError(
             f"name the server's socket: --socket PATH, or {DEVICE_VARIABLE}={PREFIX}unix:PATH", ctx
@@ -66,11 +71,16 @@ def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) 
     return fd
 
 
+def _parse(device: str) -> tuple[str | None, int]:
+    return parse(device) if device.startswith(PREFIX) else (None, 0)
+
+
 @click.group(cls=Group)
 def fake() -> None:
     """Play Xen for several processes: a hypervisor behind a socket.
 
-    Any process opens a handle in a domain of it by the device name fake:unix:PATH?domid=N.
+    Any process opens a handle in a domain of it by the device name fake:unix:PATH?domid=N; and any
+    program by /dev/xen/evtchn, where `xenevtchn fake run` runs it.
     """
 
 
@@ -102,6 +112,54 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         end_by(number)
     server.serve(path, ready)
+
+
+@fake.command(context_settings={"allow_interspersed_args": False})
+@socket_option
+@click.option("--domid", type=DOMAIN, metavar="DOMID", help="The program's domain [default: dom0].")
+@click.option("--check", is_flag=True, help="Fail where the program leaves handles open.")
+@click.argument("command", metavar="PROGRAM [ARGUMENT]...", nargs=-1, required=True)
+@click.pass_context
+def run(
+    ctx: click.Context, path: str | None, domid: int | None, check: bool, command: tuple[str, ...]
+) -> None:
+    """Run any program with a /dev/xen/evtchn that is a fake.
+
+    It is one of a server, or of a new hypervisor that ends with the program. Then the handles that
+    were left open are named on standard error: those of processes that ended without closing them,
+    or go on. The program has to be linked dynamically. The processes that it starts see the fake
+    too, signals go to the program, and its exit status is this command's.
+
+    In what is run, the other `xenevtchn fake` commands need no --socket.
+    """
+    place, domain = _parse(ctx.obj or os.environ.get(DEVICE_VARIABLE) or "")
+    if path is None:
+        path, domid = place, domain if domid is None else domid
+    executable = program.find(command[0])
+    program.check(executable)
+    base = dict(os.environ)
+    if place is not None:
+        base.pop(DEVICE_VARIABLE, None)  # that device is the one at the path now
+    if path is not None:
+        if check:
+            raise click.UsageError("--check is for a hypervisor of the program's own", ctx)
+        RemoteHypervisor(path).ports(0)
+        mask = program.keep_signals()
+        environment = preload.environment(base, path, domid or 0)
+        status = program.wait(program.start(executable, command, environment, mask))
+        RemoteHypervisor(path).ports(0)
+        ctx.exit(status)
+    mask = program.keep_signals()
+    with _folder() as folder:
+        path = f"{folder}/socket"
+        environment = preload.environment(base, path, domid or 0)
+        with server.serving(path) as own:
+            process = program.start(executable, command, environment, mask)
+            server.allow_many_descriptors()
+            status = program.wait(process)
+    for line, times in Counter(own.left).items():
+        click.echo(f"left open in {line}{f', {times} times' if times > 1 else ''}", err=True)
+    ctx.exit(status or int(check and bool(own.left)))
 
 
 @fake.command("raise-virq")
@@ -160,6 +218,17 @@ def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:
     The handles of its processes fail with ENODEV.
     """
     RemoteHypervisor(socket_path(ctx, path)).destroy_domain(domid)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="xenevtchn-")
+    except OSError as error:
+        error.add_note("the server's socket goes there: set TMPDIR to a folder that can be written")
+        raise
+    with folder as name:
+        yield name
 
 
 def _describe(port: Port) -> str:

@@ -1,0 +1,80 @@
+"""C programs and the object, compiled: as they are, and with sanitizers."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyxenevtchn.fake import preload
+
+HERE = Path(__file__).parent
+OBJECT_SOURCES = sorted((HERE.parents[1] / "preload").glob("*.c"))
+
+# Far longer than anything takes, sanitizers included.
+TIMEOUT = 120.0
+
+_STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
+
+PLAIN = "plain"
+
+# By name: what the compiler is told, and the runtime that is to be preloaded first.
+_BUILDS = {
+    PLAIN: (("-O2", "-D_FORTIFY_SOURCE=2"), None),
+    "address": (("-O1", "-fsanitize=address,undefined"), "libasan.so"),
+    "thread": (("-O1", "-fsanitize=thread"), "libtsan.so"),
+}
+BUILDS = tuple(_BUILDS)
+
+# What sanitizers make of what the programs do on purpose.
+_OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=0",  # it wants to trace the program
+    "UBSAN_OPTIONS": "halt_on_error=1",
+    "TSAN_OPTIONS": "die_after_fork=0",
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """Programs that were compiled, and an object like them.
+
+    Attributes:
+        folder: where the programs are.
+        preloaded: their LD_PRELOAD.
+    """
+
+    folder: Path
+    preloaded: str
+
+    def environment(self, device: str) -> Mapping[str, str]:
+        """Return a program's environment, with the name of the fake's device in it."""
+        return {**_OPTIONS, "LD_PRELOAD": self.preloaded, preload.VARIABLE: device}
+
+    def run(self, program: str, *arguments: str, device: str) -> "subprocess.CompletedProcess[str]":
+        """Run a program to its end."""
+        return subprocess.run(
+            # Some thread sanitizers do not know all the addresses that Linux gives at random.
+            ["setarch", "-R", self.folder / program, *arguments],
+            env=self.environment(device),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+
+def compile_program(binary: Path, sources: list[Path], *options: str) -> None:
+    """Compile a C program, with every warning an error."""
+    subprocess.run(["cc", *_STRICT, "-o", binary, *sources, *options], check=True, timeout=TIMEOUT)
+
+
+def build(name: str, folder: Path) -> Build:
+    """Compile the programs of this folder, and the object."""
+    flags, runtime = _BUILDS[name]
+    for source in HERE.glob("*.c"):
+        compile_program(folder / source.stem, [source], *flags)
+    if runtime is None:
+        return Build(folder, str(preload.OBJECT))
+    path = subprocess.check_output(["cc", f"-print-file-name={runtime}"], text=True).strip()
+    compiled = folder / "object.so"
+    compile_program(compiled, OBJECT_SOURCES, *flags, "-fPIC", "-shared", "-fvisibility=hidden")
+    return Build(folder, f"{path}:{compiled}")

@@ -1,0 +1,70 @@
+"""Which programs the loader preloads into, as their files tell."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyxenevtchn.fake.loader import check_preload
+from pyxenevtchn.fake.preload import OBJECT
+
+PROGRAM = Path(sys.executable).resolve()
+
+
+def refusal(program: Path) -> str:
+    with pytest.raises(ValueError, match=str(program)) as caught:
+        check_preload(str(program), OBJECT)
+    return str(caught.value)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A program like any, to be spoilt."""
+    return Path(shutil.copy(PROGRAM, tmp_path / "program"))
+
+
+def patch(program: Path, offset: int, data: bytes) -> None:
+    with program.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_a_program_a_script_and_what_is_neither_may_be_tried(tmp_path: Path) -> None:
+    check_preload(str(PROGRAM), OBJECT)
+    for number, line in enumerate((f"#!{PROGRAM}", f"#! {tmp_path}/0 -x", "text", "", "\x7fELF")):
+        script = tmp_path / str(number)
+        script.write_text(f"{line}\n")
+        check_preload(str(script), OBJECT)
+
+
+def test_another_machines_program_is_refused(copy: Path) -> None:
+    patch(copy, 18, b"\xff\xfe")
+    assert "another kind of machine" in refusal(copy)
+
+
+def test_a_program_of_another_c_library_is_refused(copy: Path) -> None:
+    loader = b"/lib64/ld-linux-x86-64.so.2"
+    at = copy.read_bytes().find(loader)
+    if at < 0:
+        pytest.skip(f"{PROGRAM} has another loader than {loader.decode()}")
+    patch(copy, at, b"/lib/ld-musl-x86_64.so.1".ljust(len(loader), b"\0"))
+    assert "musl" in refusal(copy)
+
+
+def test_a_program_that_is_cut_short_may_be_tried(copy: Path) -> None:
+    os.truncate(copy, 100)
+    check_preload(str(copy), OBJECT)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+@pytest.mark.parametrize("mode", [0o4755, 0o2755])
+def test_a_program_with_privileges_is_refused(copy: Path, tmp_path: Path, mode: int) -> None:
+    os.chown(copy, 65534, 65534)
+    copy.chmod(mode)
+    assert "setuid" in refusal(copy)
+    script = tmp_path / "script"
+    script.write_text(f"#!{copy}\n")
+    with pytest.raises(ValueError, match="setuid"):
+        check_preload(str(script), OBJECT)

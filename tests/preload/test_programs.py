@@ -1,0 +1,38 @@
+"""The preloaded object under C programs: whatever they do with the device, as they do it."""
+
+import re
+import shutil
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from ..fake_server.process import ServerProcess
+from .build import BUILDS, HERE, Build, build
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler is installed")
+
+# The thread sanitizer keeps signals until a call returns, and this call is restarted for ever.
+NEVER_ENDS = ("thread", "a_read_is_restarted_where_the_handler_wants_it")
+
+CASES = [
+    pytest.param(name, source.stem, case, id=f"{name}-{case}")
+    for name in BUILDS
+    for source in sorted(HERE.glob("*.c"))
+    for case in re.findall(r"CASE\((\w+)\),", source.read_text())
+    if (name, case) != NEVER_ENDS
+]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Build]:
+    """What makes a build, once: the tests come in any order."""
+    return cache(lambda name: build(name, tmp_path_factory.mktemp(name)))
+
+
+@pytest.mark.parametrize(("name", "program", "case"), CASES)
+def test_a_program_finds_the_device_as_it_is(
+    built: Callable[[str], Build], server: ServerProcess, name: str, program: str, case: str
+) -> None:
+    ended = built(name).run(program, case, device=server.name())
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
