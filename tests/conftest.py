@@ -6,14 +6,20 @@ from typing import NoReturn
 
 import pytest
 
+from pyxenevtchn.fake import preload
+
 from .fake_server.process import ServerProcess, SharedServer, serving
 from .guests import SharedGuest
 from .limits import Limits
 from .reaper import Reaper
 from .skips import XEN, Skips
 
-BACKENDS = ("fake", "server", "real")
+# Preloaded, the fake is at the real device's path, and is opened as that is.
+BACKENDS = ("fake", "server", "preload", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
+
+IS_PRELOADED = str(preload.OBJECT) in os.environ.get("LD_PRELOAD", "")
+HAS_DEVICE = os.access(DEVICE_NODE, os.R_OK | os.W_OK) and not IS_PRELOADED
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,15 +73,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     chosen = metafunc.config.getoption("--device")
     marker = metafunc.definition.get_closest_marker("backends")
-    metafunc.parametrize(
-        "backend",
-        [
-            name
-            for name in BACKENDS
-            if chosen in {None, name} and (not marker or name in marker.args)
-        ],
-        indirect=True,
-    )
+    names = [
+        name for name in BACKENDS if chosen in {None, name} and (not marker or name in marker.args)
+    ]
+    if chosen is None and "preload" in names and not HAS_DEVICE:
+        # It stands in for the real one; a test without it says what it lacks.
+        names = [name for name in names if name != "real"]
+    metafunc.parametrize("backend", names, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -101,6 +105,13 @@ def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return end
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_preloaded() -> None:
+    """What tests start is not preloaded into, nor finds a fake, unless a test says so."""
+    os.environ.pop("LD_PRELOAD", None)
+    os.environ.pop(preload.VARIABLE, None)
 
 
 @pytest.fixture(scope="session")
@@ -137,16 +148,36 @@ def own_server(tmp_path: Path) -> Iterator[ServerProcess]:
 def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]) -> str:
     """The kind of device under test."""
     name: str = request.param
-    if name == "real" and not os.access(DEVICE_NODE, os.R_OK | os.W_OK):
+    if name == "real" and not HAS_DEVICE:
         unavailable(f"needs {XEN}: tools/test --xen runs this on one")
+    if name == "preload" and not IS_PRELOADED:
+        unavailable("needs the preloaded device: tools/test runs pytest under `xenevtchn fake run`")
     return name
 
 
 @pytest.fixture
-def device(backend: str, shared_server: SharedServer) -> Iterator[str]:
-    """The name of a device, in dom0; a server is clean in the end."""
-    if backend == "server":
-        with shared_server.lend() as lent:
-            yield lent.name()
-    else:
-        yield DEVICE_NODE if backend == "real" else "fake:"
+def backend_server(
+    backend: str, shared_server: SharedServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ServerProcess | None]:
+    """The server of the backends that have one, clean in the end; what is started sees it too."""
+    if backend not in {"server", "preload"}:
+        yield None
+        return
+    with shared_server.lend() as lent:
+        if backend == "preload":
+            monkeypatch.setenv("LD_PRELOAD", str(preload.OBJECT))
+            monkeypatch.setenv(preload.VARIABLE, lent.name())
+        yield lent
+
+
+def name_of(backend: str, server: ServerProcess | None) -> str:
+    """What a backend's device is called, in dom0."""
+    if backend == "server" and server:
+        return server.name()
+    return "fake:" if backend == "fake" else DEVICE_NODE
+
+
+@pytest.fixture
+def device(backend: str, backend_server: ServerProcess | None) -> str:
+    """The name of a device, in dom0."""
+    return name_of(backend, backend_server)

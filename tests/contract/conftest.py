@@ -10,8 +10,8 @@ from pyxenevtchn import Device, EventChannel
 from pyxenevtchn.fake import Hypervisor
 from pyxenevtchn.opening import open_device as open_by_name
 
-from ..conftest import DEVICE_NODE
-from ..fake_server.process import SharedServer
+from ..conftest import name_of
+from ..fake_server.process import ServerProcess
 from .events import Pair, connect
 from .loops import LOOPS, Run, run_in
 
@@ -33,13 +33,9 @@ def xen() -> Iterator[Hypervisor]:
 
 
 @pytest.fixture
-def device_name(backend: str, shared_server: SharedServer) -> Iterator[str | None]:
-    """What devices are opened by, where they are by a name: in dom0, which is clean in the end."""
-    if backend == "server":
-        with shared_server.lend() as server:
-            yield server.name()
-    else:
-        yield DEVICE_NODE if backend == "real" else None
+def device_name(backend: str, backend_server: ServerProcess | None) -> str | None:
+    """What devices are opened by, where they are by a name: in dom0."""
+    return None if backend == "fake" else name_of(backend, backend_server)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn.fake import Hypervisor
-from pyxenevtchn.fake.remote import RemoteHypervisor
 
+from ..fake_server.process import ServerProcess
 from ..guests import FakeGuest, Guest, SharedGuest
 from .events import TIMEOUT, Pair, expect, expect_nothing
 
@@ -21,7 +21,7 @@ BURST = 50
 @pytest.fixture
 def guest(
     backend: str,
-    device_name: str | None,
+    backend_server: ServerProcess | None,
     xen: Hypervisor,
     shared_guest: SharedGuest,
 ) -> Iterator[Guest]:
@@ -29,16 +29,16 @@ def guest(
     if backend == "real":
         yield shared_guest.lend()
         return
-    if device_name is None:
+    if backend_server is None:
         domain = xen.create_domain()
         fake = FakeGuest(domain.domid, domain.open, domain.destroy)
     else:
-        server = RemoteHypervisor(device_name.removeprefix("fake:unix:"))
-        domid = server.create_domain()
+        server = backend_server
+        domid = server.xen.create_domain()
         fake = FakeGuest(
             domid,
-            lambda: EventChannel.open(f"{device_name}?domid={domid}"),
-            lambda: server.destroy_domain(domid),
+            lambda: EventChannel.open(server.name(domid)),
+            lambda: server.xen.destroy_domain(domid),
         )
     with closing(fake):
         yield fake
