@@ -32,7 +32,7 @@ def test_the_count_ends_it(server: ServerProcess) -> None:
     assert ended.output.endswith(" virq:DEBUG\n")
 
 
-@pytest.mark.backends("fake", "server", "real")
+@pytest.mark.backends("fake", "server", "preload", "real")
 def test_no_event_in_time_is_status_3(device: str) -> None:
     result = run("bind-virq", "argo", "-t", "0.01", "-n", "1", device=device)
     assert (result.returncode, result.stderr) == (3, "")

@@ -11,7 +11,7 @@ from ..limits import TIMEOUT
 pytestmark = pytest.mark.backends("server")
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_it_meets_a_watch_in_another_process(device: str) -> None:
     # Domain 0 is what both run in.
     with running("watch", "--unbound", "0", "--banner", "-n", "1", device=device) as watch:

@@ -10,7 +10,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel
 from ..command import Running, run, running
 from ..fake_server.process import ServerProcess
 
-both_processes = pytest.mark.backends("server", "real")
+both_processes = pytest.mark.backends("server", "preload", "real")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ..command import run
 from ..fake_server.process import ServerProcess
 
 
-@pytest.mark.backends("fake", "server", "real")
+@pytest.mark.backends("fake", "server", "preload", "real")
 def test_a_good_device_passes_every_check(device: str) -> None:
     result = run("selftest", device=device)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout

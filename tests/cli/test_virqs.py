@@ -46,7 +46,7 @@ def test_a_probe_tells_which_are_free_and_leaves_them_so(server: ServerProcess) 
     assert {found[name] for name in found if name not in held} == {"free"}
 
 
-@pytest.mark.backends("real")
+@pytest.mark.backends("preload", "real")
 def test_a_probe_of_a_real_device_asks_first(device: str) -> None:
     with on_terminal("virqs", "--probe", device=device, more={"NO_COLOR": "1"}) as process:
         process.until("? [y/N]: ")

@@ -33,7 +33,7 @@ def connect(peer: EventChannel, watch: Running) -> tuple[int, str]:
     return peer.bind_interdomain(DOMID_SELF, int(found[1])), found[1]
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_each_event_is_a_line_that_is_there_at_once(device: str, peer: EventChannel) -> None:
     with running("watch", "--unbound", "self", "--banner", device=device) as watch:
         ours, port = connect(peer, watch)
@@ -46,7 +46,7 @@ def test_each_event_is_a_line_that_is_there_at_once(device: str, peer: EventChan
     assert ended == (130, "", "")
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_json_is_an_object_on_each_line(device: str, peer: EventChannel) -> None:
     offered = peer.bind_unbound_port(DOMID_SELF)
     command = ["watch", "--json", "--banner", "--count", "2", "--monotonic"]
@@ -218,7 +218,7 @@ def test_a_command_that_fails_is_told_of_and_the_watch_goes_on(
     assert warnings == [f"Warning: {command!r}, for unbound:self on port {port}, {what}"] * 2
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_a_restricted_handle_goes_on_with_what_it_has(device: str, peer: EventChannel) -> None:
     options = ["--restrict", "9", "--banner", "--unbound", "self", "-n", "1"]
     with running("watch", *options, device=device) as watch:

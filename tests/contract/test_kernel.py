@@ -17,7 +17,7 @@ from ..conftest import DEVICE_NODE
 from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, expect
 
-pytestmark = pytest.mark.backends("real")
+pytestmark = pytest.mark.backends("preload", "real")
 
 REQUESTS_WITH_ARGUMENT = (
     lib.IOCTL_BIND_VIRQ,
@@ -123,7 +123,7 @@ print("updated")
 """
 
 
-@pytest.mark.usefixtures("backend")
+@pytest.mark.usefixtures("device")
 def test_a_program_that_executes_its_successor_hands_its_ports_over() -> None:
     done = subprocess.run(
         [sys.executable, "-c", BEFORE_UPDATE, DEVICE_NODE, AFTER_UPDATE],

@@ -237,24 +237,24 @@ def test_a_child_process_may_only_close(pair: Pair) -> None:
 
 
 # A fake in this process is one for each process.
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_a_child_process_keeps_the_ports_of_what_it_inherited(
     open_device: OpenDevice, open_channel: OpenChannel
 ) -> None:
-    with EventChannel(open_device()) as channel:
-        channel.bind_virq(Virq.DEBUG)
-        end, child_has = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(child_has)
-            os.read(end, 1)
-            os._exit(0)
-        os.close(end)
-    other = open_channel()
-    with pytest.raises(FileExistsError):
-        other.bind_virq(Virq.DEBUG)
-    os.close(child_has)
-    assert os.waitpid(child, 0)[1] == 0
+    waits_in, ours = os.pipe()
+
+    def wait_for_the_end() -> None:
+        os.close(ours)
+        os.read(waits_in, 1)
+
+    channel, other = EventChannel(open_device()), open_channel()
+    channel.bind_virq(Virq.DEBUG)
+    with child(wait_for_the_end):
+        channel.close()
+        with pytest.raises(FileExistsError):
+            other.bind_virq(Virq.DEBUG)
+        os.close(ours)
+    os.close(waits_in)
     assert other.bind_virq(Virq.DEBUG)
 
 

@@ -15,7 +15,7 @@ from ..command import Running, running
 from ..limits import TIMEOUT
 from .events import expect
 
-pytestmark = pytest.mark.backends("real")
+pytestmark = pytest.mark.backends("preload", "real")
 
 SOURCE = Path(__file__).with_name("peer.c")
 EVENTS = 20

@@ -82,7 +82,7 @@ def on_alarm() -> Iterator[Callable[[Handler], object]]:
 
 # The shared fake's client leaves a socket that it was just opening to the garbage collector, which
 # warns.
-@pytest.mark.backends("fake", "real")
+@pytest.mark.backends("fake", "preload", "real")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_calls_that_signals_cut_short_leave_no_descriptor_behind(
     open_device: OpenDevice, on_alarm: Callable[[Handler], object]
@@ -114,7 +114,7 @@ def test_calls_that_signals_cut_short_leave_no_descriptor_behind(
         assert not os.path.exists(f"/proc/self/fd/{fd}")  # noqa: PTH110
 
 
-@pytest.mark.backends("real")
+@pytest.mark.backends("preload", "real")
 @pytest.mark.parametrize("take", [EventChannel.wait, EventChannel.read], ids=["wait", "read"])
 def test_an_exception_of_a_signal_handler_loses_no_event(
     pair: Pair,

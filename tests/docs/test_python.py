@@ -42,7 +42,7 @@ def test_an_example_runs_on_the_fake(place: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ANY_DEVICE)
-@pytest.mark.backends("real")
-@pytest.mark.usefixtures("backend")
+@pytest.mark.backends("preload", "real")
+@pytest.mark.usefixtures("device")
 def test_an_example_runs_on_the_real_device(place: str, tmp_path: Path) -> None:
     run(ANY_DEVICE[place], tmp_path, None)

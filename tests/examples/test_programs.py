@@ -47,7 +47,7 @@ def drive(page: Path, front: tuple[str, int], back: tuple[str, int]) -> None:
             assert backend.end() == (0, "connected\nanswered 5 requests\n", "")
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_a_split_driver_works_within_a_domain(device: str, tmp_path: Path) -> None:
     drive(tmp_path / "page", (device, DOMID_SELF), (device, DOMID_SELF))
 
@@ -58,7 +58,7 @@ def test_a_split_driver_works_between_domains(server: ServerProcess, tmp_path: P
     drive(tmp_path / "page", (server.name(3), 0), (server.name(), 3))
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 def test_a_frontend_ends_at_ctrl_c_before_there_is_a_backend(device: str, tmp_path: Path) -> None:
     with running_example("split_driver", "frontend", tmp_path / "page", device=device) as program:
         assert program.line().startswith("port ")

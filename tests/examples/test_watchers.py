@@ -61,7 +61,7 @@ def test_the_death_of_a_domain_is_seen(device: str) -> None:
     assert (ended.status, ended.errors) == (130, "")
 
 
-@pytest.mark.backends("server", "real")
+@pytest.mark.backends("server", "preload", "real")
 @pytest.mark.parametrize(
     ("example", "virq", "advice"),
     [

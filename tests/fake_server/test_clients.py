@@ -18,7 +18,7 @@ from pyxenevtchn import AsyncEventChannel, EventChannel, Request, Virq
 from pyxenevtchn.opening import open_device
 
 from ..command import running_python
-from ..concurrency import alarms, child, threads, until_asleep
+from ..concurrency import alarms, threads, until_asleep
 from ..limits import TIMEOUT
 from .process import ServerProcess
 
