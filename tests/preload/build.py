@@ -7,11 +7,10 @@ from pathlib import Path
 
 from pyxenevtchn.fake import preload
 
+from ..limits import TIMEOUT
+
 HERE = Path(__file__).parent
 OBJECT_SOURCES = sorted((HERE.parents[1] / "preload").glob("*.c"))
-
-# Far longer than anything takes, sanitizers included.
-TIMEOUT = 120.0
 
 _STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 
