@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench_parts import local, real, report, targets, userspace
+from bench_parts import local, preloaded, real, report, targets, userspace
 from bench_parts.measure import Result
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +64,7 @@ def _run(rounds: int, *, real_too: bool) -> Iterator[str | Result]:
         program = _compile(folder) if real_too else None
         yield from userspace.run(folder, program, rounds)
         yield from local.run(rounds)
+        yield from preloaded.run(rounds)
         if program:
             yield from _real(program, rounds)
 

@@ -128,9 +128,9 @@ def _shared_fake(rounds: int) -> Result:
     """Time an event between two clients of the shared fake, beside an echo of plain sockets."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        stack.enter_context(_on_one_cpu())
-        stack.enter_context(_started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
-        stack.enter_context(_started(sys.executable, "-c", ECHO, str(folder / "echo")))
+        stack.enter_context(on_one_cpu())
+        stack.enter_context(started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
+        stack.enter_context(started(sys.executable, "-c", ECHO, str(folder / "echo")))
         echo = stack.enter_context(socket.socket(socket.AF_UNIX))
         echo.connect(str(folder / "echo"))
         near = stack.enter_context(EventChannel.open(f"fake:unix:{folder / 'xen'}"))
@@ -163,10 +163,10 @@ def _watch(rounds: int) -> Result:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         device = f"fake:unix:{folder / 'xen'}"
-        stack.enter_context(_started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
+        stack.enter_context(started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
         sources = ["--unbound", "self"] * _GROUP
         command = [COMMAND, "--device", device, "watch", "--json", "--banner", *sources]
-        first, lines = stack.enter_context(_started(*command))
+        first, lines = stack.enter_context(started(*command))
         banner = [first, *(lines.readline() for _ in range(_GROUP - 1))]
         channel = stack.enter_context(EventChannel.open(device))
         ports = [channel.bind_interdomain(DOMID_SELF, json.loads(line)["port"]) for line in banner]
@@ -187,7 +187,7 @@ def _watch(rounds: int) -> Result:
 
 
 @contextmanager
-def _on_one_cpu() -> Iterator[None]:
+def on_one_cpu() -> Iterator[None]:
     """Keep this process and what it starts on one CPU.
 
     Else the scheduler puts one pair of processes on a core and another pair on two, and the waking
@@ -202,7 +202,7 @@ def _on_one_cpu() -> Iterator[None]:
 
 
 @contextmanager
-def _started(*command: str) -> Iterator[tuple[bytes, IO[bytes]]]:
+def started(*command: str) -> Iterator[tuple[bytes, IO[bytes]]]:
     """Run what says a line when it is ready; give that line and what comes after."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:

@@ -10,6 +10,7 @@ import select
 import struct
 import subprocess
 from array import array
+from collections.abc import Mapping
 from functools import partial
 
 from bench_parts.measure import Subject
@@ -21,9 +22,11 @@ from pyxenevtchn.device import PAGE_PORTS, PORTS, Page
 class CLibrary:
     """The C program on libxenevtchn, as a subject."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(
+        self, *program: str | os.PathLike[str], env: Mapping[str, str] | None = None
+    ) -> None:
         self._process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            program, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def run(self, case: str, times: int) -> float:

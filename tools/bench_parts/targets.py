@@ -1,7 +1,8 @@
 """What the benchmarks have to reach."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from bench_parts import preloaded
 from bench_parts.local import FAKE_MEMORY
 from bench_parts.measure import Result
 from bench_parts.real import ONE_EVENT_WITH
@@ -36,13 +37,14 @@ MOST = {
     ("the fake's cycle with 100,001 ports bound", "socketpair"): 5.0,
     ("an event on the shared fake", "echo"): 6.0,
     ("start the command", "import click"): 2.5,
+    (preloaded.CYCLE, "three echoes"): 1.6,
 }
 
-# The most, in microseconds, that importing may take over a bare interpreter.
-IMPORT_MOST = 12_000
+# By case, the most that its first value may be.
+FIRST_MOST = {FAKE_MEMORY: 600, preloaded.OPEN: 1_000}
 
-# The most bytes that a bound port of the fake may take.
-FAKE_MEMORY_MOST = 600
+# By case, the most that its first value may be over its second.
+OVER_MOST = {"import": 12_000, preloaded.READ: 0.3}
 
 # The least that an event's ratio with the most ports bound may be of that with the fewest.
 GROWTH_LEAST = 0.8
@@ -58,16 +60,20 @@ def missed(results: Sequence[Result]) -> list[str]:
             if not least <= ratio <= most:
                 wanted = f"at least {least:.2f}" if ratio < least else f"at most {most:.2f}"
                 lines.append(f"missed: {result.case}, {name}: {ratio:.2f}, not {wanted}")
-        if result.case == "import":
-            ours, bare = result.values.values()
-            if ours - bare > IMPORT_MOST:
-                lines.append(f"missed: import: {ours - bare:.0f} us, not at most {IMPORT_MOST}")
-        if result.case == FAKE_MEMORY and result.values["fake"] > FAKE_MEMORY_MOST:
-            size = result.values["fake"]
-            lines.append(f"missed: {FAKE_MEMORY}: {size:.0f} bytes, not at most {FAKE_MEMORY_MOST}")
+        lines += _values_missed(result)
     growth = [r.ratios["this"] for r in results if r.case.startswith(ONE_EVENT_WITH)]
     if growth and growth[-1] < GROWTH_LEAST * growth[0]:
         lines.append(
             f"missed: growth: {growth[-1]:.2f} with the most ports, {growth[0]:.2f} before"
         )
     return lines
+
+
+def _values_missed(result: Result) -> Iterator[str]:
+    first, *others = result.values.values()
+    for value, most in (
+        (first, FIRST_MOST.get(result.case)),
+        (first - others[0] if others else 0.0, OVER_MOST.get(result.case)),
+    ):
+        if most is not None and value > most:
+            yield f"missed: {result.case}: {value:.2f} {result.measure}, not at most {most:g}"
