@@ -62,14 +62,15 @@ class Calls:
         while len(data) >= _HEAD:
             what, size = _unpack(data)
             end = _HEAD + size
-            if end > CALL_MAX or (self._wanted and what != _UNDO):
+            call = _CALLS.get(what)
+            if call is None or end > CALL_MAX or (self._wanted and what != _UNDO):
                 self.close()
                 return
             if len(data) < end:
                 break
             if what != _UNDO:
                 self.take_back = None
-            self._call(what, data[_HEAD:end])
+            self._answer(call, data[_HEAD:end])
             data = data[end:]
             if data and self._connection.fileno() < 0:
                 return
@@ -78,34 +79,29 @@ class Calls:
     def go_on(self) -> None:
         """Answer a WAIT, if there is something to read now."""
         wanted, self._wanted = self._wanted, b""
-        self._call(Call.WAIT, wanted)
+        self._answer(Calls._wait, wanted)
 
     def close(self) -> None:
         """End it; the file is closed before, if nobody has a descriptor of it any more."""
         self._end(said=False)
 
-    def _call(self, what: int, data: bytes) -> None:
+    def _answer(self, call: "_Method", data: bytes) -> None:
         try:
-            answer = _CALLS[what](self, data)
+            answer = call(self, data)
         except OSError as error:
             self._note = " ".join(getattr(error, "__notes__", ())).encode()[:PAGE]
             answer = _pack(-(error.errno or 0), len(self._note))
-        except (KeyError, struct.error):  # no such call, or not of that size
+        except struct.error:  # it is not of that size
             self.close()
             return
-        if answer:
-            self._send(answer)
-
-    def _send(self, answer: bytes) -> None:
         try:
-            sent = self._connection.send(answer)
+            # What does not go out whole is for one who makes calls and reads no answers.
+            if answer and self._connection.send(answer) < len(answer):
+                self.close()
         except BlockingIOError:
-            sent = 0
+            self.close()
         except OSError:
             self._gone()
-            return
-        if sent < len(answer):  # it makes calls and reads no answers
-            self.close()
 
     def _gone(self) -> None:
         """End it: the other end has gone and left unread what it was given."""
@@ -136,7 +132,7 @@ class Calls:
             return self._read(data)
         except BlockingIOError:
             self._wanted = data
-            self._file.waiting[self] = None
+            self._file.wait(self)
             return b""
 
     def _write(self, data: bytes) -> bytes:
@@ -153,7 +149,7 @@ class Calls:
 
     def _give_up(self, _data: bytes) -> bytes:
         self._wanted = b""
-        self._file.waiting.pop(self, None)
+        self._file.wait_no_more(self)
         self._undo()
         return _pack(-errno.ECANCELED, 0)
 

@@ -120,7 +120,7 @@ class OpenedFile:
         self.descriptor: PollDescriptor = PollDescriptor(NAME)
         self.key: str = str(self.descriptor.identity[1])
         try:
-            self.model: OpenFile = domain.open_file(self._show)
+            self.model: OpenFile = domain.open_file(self.descriptor.show)
         except BaseException:
             self.descriptor.close()
             raise
@@ -134,15 +134,25 @@ class OpenedFile:
         held = f", with {'ports' if len(self.model.ports) > 1 else 'port'} {ports}" if ports else ""
         return f"domain {self.domid}: a handle of {self.owner}{held}"
 
-    def close(self) -> None:
-        """Close it: its ports are free."""
-        self.model.release()
-        self.descriptor.close()
+    def wait(self, session: Calls) -> None:
+        """Have a session go on once there is something to read."""
+        self.waiting[session] = None
+        # Most files have nobody who waits, and need not look.
+        self.model.on_poll = self._show
+
+    def wait_no_more(self, session: Calls) -> None:
+        """Forget that it waits, if it does."""
+        self.waiting.pop(session, None)
 
     def _show(self, mask: int) -> None:
         self.descriptor.show(mask)
         if mask and self.waiting:
             self._wake(self)
+
+    def close(self) -> None:
+        """Close it: its ports are free."""
+        self.model.release()
+        self.descriptor.close()
 
 
 class Server:
@@ -165,7 +175,7 @@ class Server:
         self._sessions: dict[int, Session | Calls] = {}
         # The files, by what LastClose says of them.
         self._watched: dict[int, OpenedFile] = {}
-        # Those whose connections have something to answer.
+        # Those for which somebody waits, and has something to read now.
         self._awake: list[OpenedFile] = []
         self._last_close = LastClose()
         self._stop = os.eventfd(0)
@@ -273,7 +283,7 @@ class Server:
             said: whether it was said that a descriptor was closed.
         """
         file.sessions.discard(session)
-        file.waiting.pop(session, None)
+        file.wait_no_more(session)
         file.said = said
         if not file.sessions:
             file.descriptor.let_go()
