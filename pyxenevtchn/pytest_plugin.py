@@ -4,8 +4,10 @@ pytest finds them by itself wherever pyxenevtchn is installed; none does anythin
 asks for it. Each asserts at its end that the test left no handle open and no port bound.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +15,16 @@ import pytest
 if TYPE_CHECKING:
     from .channel import EventChannel
     from .fake import Hypervisor
+    from .fake.remote import RemoteHypervisor
 
-__all__ = ["ConnectedDomains", "xenevtchn_dom0", "xenevtchn_domains", "xenevtchn_hypervisor"]
+__all__ = [
+    "ConnectedDomains",
+    "ProgramEnvironment",
+    "xenevtchn_dom0",
+    "xenevtchn_domains",
+    "xenevtchn_environment",
+    "xenevtchn_hypervisor",
+]
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,49 @@ class ConnectedDomains:
     backend_port: int
     frontend: "EventChannel"
     frontend_port: int
+
+
+class ProgramEnvironment(dict[str, str]):
+    """The environment of a program that finds a fake at /dev/xen/evtchn, in dom0.
+
+    The program may be in any language; it has to be linked dynamically.
+
+    Attributes:
+        hypervisor: the fake's hypervisor, to raise VIRQs, destroy domains and the like.
+    """
+
+    hypervisor: "RemoteHypervisor"
+
+    def __init__(self, path: str, domid: int = 0) -> None:
+        from .device import DEVICE_VARIABLE  # noqa: PLC0415 - loaded in every test run of its users
+        from .fake.preload import environment  # noqa: PLC0415
+        from .fake.remote import RemoteHypervisor  # noqa: PLC0415
+
+        base = {name: value for name, value in os.environ.items() if name != DEVICE_VARIABLE}
+        super().__init__(environment(base, path, domid))
+        self.hypervisor = RemoteHypervisor(path)
+        self._path = path
+
+    def domain(self, domid: int) -> "ProgramEnvironment":
+        """Return the same for a program in another domain, created as the program opens it."""
+        return ProgramEnvironment(self._path, domid)
+
+    def device(self, domid: int = 0) -> str:
+        """Return what handles in a domain are opened by here: ``fake:unix:PATH?domid=N``."""
+        from .fake.names import server_name  # noqa: PLC0415
+
+        return server_name(self._path, domid)
+
+
+@pytest.fixture
+def xenevtchn_environment() -> Iterator[ProgramEnvironment]:
+    """The environment, for ``subprocess``, of programs with a fake Xen of the test's own."""
+    from .fake.server import serving  # noqa: PLC0415
+
+    with TemporaryDirectory(prefix="xenevtchn-") as folder, serving(f"{folder}/socket"):
+        environment = ProgramEnvironment(f"{folder}/socket")
+        yield environment
+        environment.hypervisor.check_clean()
 
 
 @pytest.fixture

@@ -29,6 +29,42 @@ def test_the_fixtures_work_together(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2)
 
 
+def test_a_program_has_a_fake_of_its_own(pytester: pytest.Pytester) -> None:
+    pytester.makefile(
+        ".py",
+        program="""
+        from pyxenevtchn import EventChannel, Virq
+
+        with EventChannel.open("/dev/xen/evtchn") as channel:
+            print(channel.bind_virq(Virq.ARGO), flush=True)
+            assert channel.wait(20)
+        """,
+        test_program="""
+        import subprocess, sys
+
+        PROGRAM = [sys.executable, "program.py"]
+
+        def start(env):
+            return subprocess.Popen(PROGRAM, env=env, stdout=subprocess.PIPE)
+
+        def test_programs_in_two_domains(xenevtchn_environment):
+            environment = xenevtchn_environment
+            for domid, env in ((0, environment), (5, environment.domain(5))):
+                with start(env) as process:
+                    port = int(process.stdout.readline())
+                    assert port in {each.port for each in environment.hypervisor.ports(domid)}
+                    environment.hypervisor.raise_virq(11, domid)
+                assert process.returncode == 0
+
+        def test_a_program_that_lives_on(xenevtchn_environment):
+            start(xenevtchn_environment).stdout.readline()
+        """,
+    )
+    result = pytester.runpytest_subprocess("-W", "ignore", timeout=NESTED_TIMEOUT)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*AssertionError: left behind in domain 0: a handle of*"])
+
+
 def test_a_leak_is_the_tests_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -53,5 +89,6 @@ def test_nothing_happens_to_tests_that_do_not_ask(pytester: pytest.Pytester) -> 
         """
     )
     pytester.runpytest_subprocess(timeout=NESTED_TIMEOUT).assert_outcomes(passed=1)
-    result = pytester.runpytest_subprocess("--fixtures", timeout=NESTED_TIMEOUT)
-    result.stdout.fnmatch_lines(["xenevtchn_hypervisor*", "xenevtchn_dom0*", "xenevtchn_domains*"])
+    listed = pytester.runpytest_subprocess("--fixtures", timeout=NESTED_TIMEOUT).stdout.str()
+    for name in ("hypervisor", "dom0", "domains", "environment"):
+        assert f"\nxenevtchn_{name} " in listed

@@ -40,7 +40,7 @@ from pyxenevtchn.fake import (
 )
 from pyxenevtchn.fake.driver import OpenFile
 from pyxenevtchn.fake.remote import RemoteHypervisor
-from pyxenevtchn.pytest_plugin import ConnectedDomains
+from pyxenevtchn.pytest_plugin import ConnectedDomains, ProgramEnvironment
 
 
 class Quiet(EventChannel):
@@ -216,3 +216,10 @@ def in_pytest(domains: ConnectedDomains) -> None:
     assert_type(domains.backend_port, int)
     assert_type(domains.frontend, EventChannel)
     assert_type(domains.frontend_port, int)
+
+
+def programs_in_pytest(environment: ProgramEnvironment) -> None:
+    assert_type(environment["LD_PRELOAD"], str)
+    assert_type(environment.domain(1), ProgramEnvironment)
+    assert_type(environment.device(1), str)
+    assert_type(environment.hypervisor, RemoteHypervisor)
