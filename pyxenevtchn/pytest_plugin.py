@@ -56,9 +56,9 @@ class ProgramEnvironment(dict[str, str]):
     hypervisor: "RemoteHypervisor"
 
     def __init__(self, path: str, domid: int = 0) -> None:
-        from .device import DEVICE_VARIABLE  # noqa: PLC0415 - loaded in every test run of its users
-        from .fake.preload import environment  # noqa: PLC0415
+        from .fake.preload import environment  # noqa: PLC0415 - loaded in every run of its users
         from .fake.remote import RemoteHypervisor  # noqa: PLC0415
+        from .opening import DEVICE_VARIABLE  # noqa: PLC0415
 
         base = {name: value for name, value in os.environ.items() if name != DEVICE_VARIABLE}
         super().__init__(environment(base, path, domid))

@@ -16,7 +16,7 @@ from ..fake.hypervisor import State
 from ..fake.machine import Port
 from ..fake.names import PREFIX, parse
 from ..fake.remote import RemoteHypervisor
-from ..opening import DEVICE_VARIABLE
+from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
 from . import program
 from .commands import Group
 from .ending import end_by
@@ -138,8 +138,12 @@ def run(
     executable = program.find(command[0])
     program.check(executable)
     base = dict(os.environ)
-    if place is not None:
-        base.pop(DEVICE_VARIABLE, None)  # that device is the one at the path now
+    device = base.pop(DEVICE_VARIABLE, None) or DEFAULT_DEVICE
+    if place is None and device != DEFAULT_DEVICE:
+        raise click.ClickException(
+            f"{DEVICE_VARIABLE} is {device!r}, and Python programs would use that: unset it, for"
+            f" here {DEFAULT_DEVICE} is the fake"
+        )
     if path is not None:
         if check:
             raise click.UsageError("--check is for a hypervisor of the program's own", ctx)

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..device import DEFAULT_DEVICE, DEVICE_VARIABLE
 from .names import server_name
 from .protocol import socket_address
 
@@ -34,18 +33,12 @@ def environment(base: Mapping[str, str], path: str, domid: int) -> dict[str, str
         domid: the domain, which is created when the program opens the device.
 
     Raises:
-        ValueError: XENEVTCHN_DEVICE in ``base`` names another device.
+        ValueError: nothing can be preloaded from where the object is.
         OSError: ENAMETOOLONG, the socket's path; ENOENT, the object is not there.
     """
-    device = base.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
-    if device != DEFAULT_DEVICE:
-        raise ValueError(
-            f"{DEVICE_VARIABLE} is {device!r}, and Python programs would use that: unset it, for"
-            f" here {DEFAULT_DEVICE} is the fake"
-        )
     others = [name for name in _SEPARATORS.split(base.get(_PRELOAD, "")) if name]
     return {
-        **{name: value for name, value in base.items() if name != DEVICE_VARIABLE},
+        **base,
         # What the program brings itself, a sanitizer's runtime for one, wants to be first.
         _PRELOAD: ":".join([*(name for name in others if name != str(OBJECT)), _object()]),
         VARIABLE: server_name(socket_address(str(Path(path).absolute())), domid),

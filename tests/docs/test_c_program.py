@@ -22,7 +22,7 @@ def block(language: str, part: str) -> str:
 
 @pytest.mark.skipif(
     not shutil.which("cc") or not Path("/usr/include/xenevtchn.h").exists(),
-    reason="a C compiler, make or Debian's libxen-dev is not installed",
+    reason="needs a C compiler and libxen-dev",
 )
 def test_its_makefile_makes_its_check(tmp_path: Path) -> None:
     (tmp_path / "echo.c").write_text(block("c", "int main"))
@@ -33,7 +33,7 @@ def test_its_makefile_makes_its_check(tmp_path: Path) -> None:
     assert re.search("^3 sent, 3 returned, 0 lost$", ended.stdout, re.MULTILINE)
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler is installed")
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 def test_a_sanitizer_goes_with_it(tmp_path: Path) -> None:
     command = block("sh", "ASAN_OPTIONS")
     assert command.endswith(" ./echo-asan 1 3\n")

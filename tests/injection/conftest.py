@@ -6,6 +6,7 @@ import pytest
 from pyxenevtchn import EventChannel
 from pyxenevtchn.fake import reset_default
 
+from ..fake_server.process import ServerProcess
 from .examine import quiet_collector
 from .strike import missing
 from .world import FakeMachine, Machine, RealMachine
@@ -25,7 +26,10 @@ def tool(unavailable: Callable[[str], NoReturn]) -> None:
 
 
 @pytest.fixture
-def new_machine(backend: str) -> Iterator[Callable[[], Machine]]:
+def new_machine(
+    backend: str,
+    backend_server: ServerProcess | None,  # noqa: ARG001 - the device's, where it is preloaded
+) -> Iterator[Callable[[], Machine]]:
     """Give a dom0 for each strike."""
     if backend == "fake":
         yield FakeMachine

@@ -9,7 +9,7 @@ from .examine import assert_unharmed
 from .world import Machine
 
 # Hundreds of strikes each.
-pytestmark = [pytest.mark.backends("fake", "real"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends("fake", "preload", "real"), pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("name", ASYNC_OPERATIONS)

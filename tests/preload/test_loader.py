@@ -1,8 +1,8 @@
 """Which programs the loader preloads into, as their files tell."""
 
 import os
+import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from pyxenevtchn.fake.loader import check_preload
 from pyxenevtchn.fake.preload import OBJECT
 
-PROGRAM = Path(sys.executable).resolve()
+PROGRAM = Path(shutil.which("true") or "/bin/true").resolve()
 
 
 def refusal(program: Path) -> str:
@@ -45,11 +45,9 @@ def test_another_machines_program_is_refused(copy: Path) -> None:
 
 
 def test_a_program_of_another_c_library_is_refused(copy: Path) -> None:
-    loader = b"/lib64/ld-linux-x86-64.so.2"
-    at = copy.read_bytes().find(loader)
-    if at < 0:
-        pytest.skip(f"{PROGRAM} has another loader than {loader.decode()}")
-    patch(copy, at, b"/lib/ld-musl-x86_64.so.1".ljust(len(loader), b"\0"))
+    loader = re.search(rb"/lib[\w/]*/ld-[\w.-]+", copy.read_bytes())
+    assert loader
+    patch(copy, loader.start(), b"/lib/ld-musl.so.1".ljust(len(loader[0]), b"\0"))
     assert "musl" in refusal(copy)
 
 
@@ -58,7 +56,7 @@ def test_a_program_that_is_cut_short_may_be_tried(copy: Path) -> None:
     check_preload(str(copy), OBJECT)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives a file to somebody else")
 @pytest.mark.parametrize("mode", [0o4755, 0o2755])
 def test_a_program_with_privileges_is_refused(copy: Path, tmp_path: Path, mode: int) -> None:
     os.chown(copy, 65534, 65534)

@@ -10,7 +10,7 @@ import pytest
 from ..fake_server.process import ServerProcess
 from .build import BUILDS, HERE, Build, build
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler is installed")
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 # The thread sanitizer keeps signals until a call returns, and this call is restarted for ever.
 NEVER_ENDS = ("thread", "a_read_is_restarted_where_the_handler_wants_it")

@@ -169,7 +169,7 @@ def test_a_program_that_cannot_be_run_is_an_error_as_a_shell_has_it(tmp_path: Pa
 
 def test_a_program_that_nothing_is_preloaded_into_is_refused(tmp_path: Path) -> None:
     if not shutil.which("cc"):
-        pytest.skip("no C compiler is installed")
+        pytest.skip("needs a C compiler")
     (tmp_path / "main.c").write_text("int main(void) { return 0; }")
     subprocess.run(["cc", "-static", "-o", "program", "main.c"], cwd=tmp_path, check=True)
     status, error = error_of(tmp_path / "program")
