@@ -86,8 +86,12 @@ class PollDescriptor(Descriptor):
         if self.fileno() >= 0:
             os.close(fd)
             return
+        blocking = os.get_blocking(fd)
         self._outer = socket.socket(fileno=fd)
-        self._outer.settimeout(None)
+        if self._outer.gettimeout() is not None:
+            # Whatever socket.setdefaulttimeout says, O_NONBLOCK is the duplicates' owners' to set.
+            self._outer.settimeout(None)
+            os.set_blocking(fd, blocking)
         if self._in_error:
             self._take_datagram()
 

@@ -104,6 +104,16 @@ static void every_open_opens_it(void)
     NEED(open("/dev/xen/nothing", O_RDWR) == -1 && errno == ENOENT);
 }
 
+static void it_waits_or_not_whatever_becomes_of_a_duplicate(void)
+{
+    uint32_t port;
+    int fd = open_device(O_NONBLOCK);
+    NEED(close(dup(fd)) == 0);
+    for (int i = 0; i < 3; i++)
+        NEED(read(fd, &port, sizeof port) == -1 && errno == EAGAIN);
+    NEED(close(fd) == 0);
+}
+
 static void it_looks_like_a_device(void)
 {
     struct stat status;
@@ -201,6 +211,7 @@ int main(int count, char **arguments)
         CASE(bad_requests_and_seeks_are_refused),
         CASE(a_fault_takes_no_event),
         CASE(every_open_opens_it),
+        CASE(it_waits_or_not_whatever_becomes_of_a_duplicate),
         CASE(it_looks_like_a_device),
         CASE(the_last_duplicate_lets_the_ports_go),
         CASE(it_goes_in_whatever_way_it_is_closed),
