@@ -46,9 +46,11 @@ class BorrowedDescriptor:
         owned: whether the number goes with this object.
     """
 
+    # From the first moment on, for a handler may raise at any.
+    owned: bool = False
+
     def __init__(self, number: int) -> None:
         self.number: int = number
-        self.owned: bool = False
 
     def __del__(self) -> None:
         if self.owned:

@@ -43,9 +43,12 @@ class KernelDevice(Device):
         self._fd = fd
         self._descriptor = descriptor
         self._dead = make_dead()
-        # One reader at a time where the driver's read would wait: nothing could wake it there.
-        self._reading = threading.RLock()
-        self.turn = self._turn_blocking if self.blocking else partial(lib.turn, fd)
+        # No method of its own: what is in a cycle stays open until that is collected.
+        self.turn = (
+            partial(_turn_blocking, fd, threading.RLock())
+            if self.blocking
+            else partial(lib.turn, fd)
+        )
         self.unmask = partial(lib.unmask, fd)
         self.unmask_one = partial(lib.unmask_one, fd)
         self.close: Callable[[], object] = bool
@@ -70,20 +73,6 @@ class KernelDevice(Device):
         count = len(ports) // PORT_BYTES
         result = lib.notify_many(self._fd, ffi.from_buffer("uint32_t[]", ports), count)
         return result & 0xFFFF_FFFF, result >> 32
-
-    def _turn_blocking(
-        self,
-        wake: int,
-        page: Any,  # noqa: ANN401 - C's pointer
-        room: int,
-        left: int,
-        port: int,
-    ) -> int:
-        ready = lib.wait_readable(self._fd, wake, page, room, left, port)
-        if ready <= 0:
-            return ready
-        with self._reading:
-            return lib.read_readable(self._fd, page, room)
 
 
 def open_kernel(path: str, *, nonblocking: bool, cloexec: bool) -> KernelDevice:
@@ -115,6 +104,23 @@ def adopt_kernel(fd: int) -> KernelDevice:
         OSError: EBADF; ENOTTY for what is no character device; EMFILE.
     """
     return KernelDevice(BorrowedDescriptor(fd), f"fd {fd}")
+
+
+def _turn_blocking(  # noqa: PLR0913, PLR0917 - what turn is called with, and what it belongs to
+    fd: int,
+    reading: threading.RLock,
+    wake: int,
+    page: Any,  # noqa: ANN401 - C's pointer
+    room: int,
+    left: int,
+    port: int,
+) -> int:
+    ready = lib.wait_readable(fd, wake, page, room, left, port)
+    if ready <= 0:
+        return ready
+    # One reader at a time where the driver's read would wait: nothing could wake it there.
+    with reading:
+        return lib.read_readable(fd, page, room)
 
 
 _FUNCTIONS: dict[Request, Callable[..., int]] = {
