@@ -64,7 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reaper())
     config.pluginmanager.register(Skips(config.getoption("--may-skip")))
     config.addinivalue_line(
-        "markers", "backends(*names): the devices that a contract test can be run on"
+        "markers",
+        "backends(*names, on_demand=()): the devices that a contract test can be run on, and those"
+        " on which it takes so long that it has to be asked for by --device",
     )
 
 
@@ -73,12 +75,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     chosen = metafunc.config.getoption("--device")
     marker = metafunc.definition.get_closest_marker("backends")
-    names = [
-        name for name in BACKENDS if chosen in {None, name} and (not marker or name in marker.args)
-    ]
+    possible, late = (marker.args, marker.kwargs.get("on_demand", ())) if marker else (BACKENDS, ())
+    names = [name for name in BACKENDS if name in possible and chosen in {None, name}]
     if chosen is None and "preload" in names and not HAS_DEVICE:
         # It stands in for the real one; a test without it says what it lacks.
         names = [name for name in names if name != "real"]
+    if chosen is None:
+        names = [name for name in names if name not in late]
     metafunc.parametrize("backend", names, indirect=True)
 
 

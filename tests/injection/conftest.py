@@ -9,7 +9,7 @@ from pyxenevtchn.fake import reset_default
 from ..fake_server.process import ServerProcess
 from .examine import quiet_collector
 from .strike import missing
-from .world import FakeMachine, Machine, RealMachine
+from .world import FakeMachine, Machine, PreloadedMachine, RealMachine
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,17 +27,19 @@ def tool(unavailable: Callable[[str], NoReturn]) -> None:
 
 @pytest.fixture
 def new_machine(
-    backend: str,
-    backend_server: ServerProcess | None,  # noqa: ARG001 - the device's, where it is preloaded
+    backend: str, backend_server: ServerProcess | None
 ) -> Iterator[Callable[[], Machine]]:
     """Give a dom0 for each strike."""
     if backend == "fake":
         yield FakeMachine
         reset_default()
+    elif backend_server:
+        machine = PreloadedMachine(backend_server.xen)
+        yield lambda: machine
     else:
         with EventChannel.open() as near, EventChannel.open() as far:
-            machine = RealMachine(near, far)
-            yield lambda: machine
+            real = RealMachine(near, far)
+            yield lambda: real
 
 
 @pytest.fixture

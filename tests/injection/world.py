@@ -12,7 +12,8 @@ from typing import Protocol
 
 from pyxenevtchn import DOMID_SELF, Device, EventChannel, RingOverflow, Virq
 from pyxenevtchn.abi import Request
-from pyxenevtchn.fake import FakeDevice, Hypervisor, default, reset_default
+from pyxenevtchn.fake import FakeDevice, Hypervisor, Port, default, reset_default
+from pyxenevtchn.fake.remote import RemoteHypervisor
 
 from ..contract.events import TIMEOUT, connect
 
@@ -84,7 +85,7 @@ class FakeMachine:
         return device
 
     def candidates(self) -> set[int]:
-        return {port.port for port in self.xen.ports(0) if not port.kernel} | {STATIC_PORT}
+        return _candidates(self.xen.ports(0))
 
     def settle(self) -> None:
         pass
@@ -111,8 +112,7 @@ class RealMachine:
         self._near, self._far = near.fileno(), far.fileno()
 
     def open(self, *, nonblocking: bool = True) -> tuple[EventChannel, Notify]:
-        channel = EventChannel.open(nonblocking=nonblocking)
-        return channel, partial(_notify, channel.fileno())
+        return _open(nonblocking=nonblocking)
 
     def candidates(self) -> set[int]:
         return {*range(1, 100), STATIC_PORT}
@@ -130,6 +130,41 @@ class RealMachine:
 
     def check_clean(self) -> None:
         """Do nothing: the driver does not tell."""
+
+
+class PreloadedMachine:
+    """The dom0 of a fake at the real device's path.
+
+    Args:
+        xen: its hypervisor.
+    """
+
+    name = None
+    patience = 0.0
+
+    def __init__(self, xen: RemoteHypervisor) -> None:
+        self._xen = xen
+
+    def open(self, *, nonblocking: bool = True) -> tuple[EventChannel, Notify]:
+        return _open(nonblocking=nonblocking)
+
+    def candidates(self) -> set[int]:
+        return _candidates(self._xen.ports(0))
+
+    def settle(self) -> None:
+        pass
+
+    def check_clean(self) -> None:
+        self._xen.check_clean()
+
+
+def _open(*, nonblocking: bool) -> tuple[EventChannel, Notify]:
+    channel = EventChannel.open(nonblocking=nonblocking)
+    return channel, partial(_notify, channel.fileno())
+
+
+def _candidates(ports: Iterable[Port]) -> set[int]:
+    return {port.port for port in ports if not port.kernel} | {STATIC_PORT}
 
 
 def _notify(fd: int, port: int) -> int:
