@@ -12,7 +12,7 @@ from pathlib import Path
 from .names import server_name
 from .protocol import socket_address
 
-OBJECT = Path(__file__).with_name("xenevtchn-preload.so")
+OBJECT = Path(__file__).with_name("xenevtchn_preload.so")
 """The object."""
 
 VARIABLE = "XENEVTCHN_FAKE"
