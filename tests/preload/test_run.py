@@ -14,6 +14,7 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn.fake import preload
+from pyxenevtchn.fake.protocol import answer_value, connect, exchange
 
 from ..command import Argument, on_terminal, run, running, shell
 from ..fake_server.process import ServerProcess
@@ -187,7 +188,8 @@ def test_a_full_server_is_an_error(own_server: ServerProcess) -> None:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             while True:
-                stack.enter_context(EventChannel.open(own_server.name()))
+                connection = stack.enter_context(connect(str(own_server.path)))
+                answer_value(exchange(connection, "ports 0"))
         status, error = error_of("--socket", own_server.path, "true")
     assert (status, error) == (1, f"{own_server.path}: {os.strerror(errno.EMFILE)}")
 
