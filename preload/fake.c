@@ -24,19 +24,6 @@ enum { MANY = 1 << 16 };
 enum { UNKNOWN, OTHER, OURS };
 static _Atomic unsigned char seen[MANY];
 
-/* The name tells, which all descriptors of a file have in common, by whatever process and in
- * whatever way each was made. */
-static fake_file name_of(int fd)
-{
-    static const char prefix[] = "xenevtchn-fake/";
-    struct sockaddr_un name = { 0 };
-    socklen_t length = sizeof name - 1;
-    if (getsockname(fd, (struct sockaddr *)&name, &length) < 0 || name.sun_family != AF_UNIX ||
-        memcmp(name.sun_path + 1, prefix, sizeof prefix - 1))
-        return 0;
-    return strtoul(name.sun_path + sizeof prefix, NULL, 16);
-}
-
 /* In the server itself, which made it, it is a socket like any. */
 static bool is_of_here(int fd)
 {
@@ -54,7 +41,7 @@ fake_file fake_of(int fd)
         return 0;
     int number = errno;
     errno = 0;
-    fake_file file = name_of(fd);
+    fake_file file = line_file_of(fd);
     if (file && before == UNKNOWN && is_of_here(fd))
         file = 0;
     if (known && before == UNKNOWN && errno != EBADF && lines_are_ours())
@@ -66,7 +53,7 @@ fake_file fake_of(int fd)
 void fake_came(int fd)
 {
     if (fd >= 0 && fd < MANY)
-        seen[fd] = name_of(fd) && !is_of_here(fd) ? OURS : OTHER;
+        seen[fd] = line_file_of(fd) && !is_of_here(fd) ? OURS : OTHER;
 }
 
 /* -- calls ------------------------------------------------------------------------------------ */
@@ -182,7 +169,7 @@ static ssize_t make_call(fake_file file, int fd, uint32_t what, const void *data
                                    : receive_answer(line.fd, &answer, buffer, room, false));
     bool given_up = !answered && (errno == EINTR || errno == EFAULT) && (!sent || undo(line.fd));
     if (answered || given_up)
-        line_give_back(file, line);
+        line_give_back(file, fd, line);
     else
         line_hang_up(line);
     pthread_setcancelstate(cancelstate, NULL);
@@ -289,7 +276,7 @@ int fake_open(int flags)
     int fd = line < 0 ? -1 : open_on(line, domid, flags);
     if (fd >= 0) {
         fake_came(fd);
-        line_give_back(fake_of(fd), line_settle(fake_of(fd), line));
+        line_give_back(fake_of(fd), fd, line_settle(fake_of(fd), line));
     } else {
         line_hang_up((struct line){ line, NULL });
         say_gone();

@@ -139,6 +139,17 @@ struct line line_settle(fake_file file, int fd)
     return line;
 }
 
+fake_file line_file_of(int fd)
+{
+    static const char prefix[] = "xenevtchn-fake/";
+    struct sockaddr_un name = { 0 };
+    socklen_t length = sizeof name - 1;
+    if (getsockname(fd, (struct sockaddr *)&name, &length) < 0 || name.sun_family != AF_UNIX ||
+        memcmp(name.sun_path + 1, prefix, sizeof prefix - 1))
+        return 0;
+    return strtoul(name.sun_path + sizeof prefix, NULL, 16);
+}
+
 /* Makes a connection about the file that the descriptor is of. */
 static struct line attach(fake_file file, int fd)
 {
@@ -163,7 +174,12 @@ static struct line attach(fake_file file, int fd)
     memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
     while (sendmsg(line.fd, &message, MSG_NOSIGNAL) < 0 && errno == EINTR)
         ;
-    return line;
+    if (line_file_of(fd) == file)
+        return line;
+    /* Another thread has closed the descriptor, before it was sent or after. */
+    line_end(line);
+    errno = EBADF;
+    return (struct line){ -1, NULL };
 }
 
 /* Takes a connection about the file that nobody uses now, if there is one. */
@@ -210,11 +226,13 @@ void line_end(struct line line)
     line_hang_up(line);
 }
 
-void line_give_back(fake_file file, struct line line)
+void line_give_back(fake_file file, int fd, struct line line)
 {
     uint64_t busy = (uint64_t)file << 32 | BUSY | line.fd;
-    if (!line.place)
+    if (!line.place && line_file_of(fd) == file)
         line_hang_up(line);
+    else if (!line.place)
+        line_end(line); /* another thread has closed the descriptor */
     else if (!atomic_compare_exchange_strong(&line.place->held, &busy, busy & ~BUSY))
         line_end(line); /* doomed */
 }

@@ -24,6 +24,10 @@ bool lines_wanted(void);
 /* Tells whether the memory is this process's own: a child by vfork uses its parent's. */
 bool lines_are_ours(void);
 
+/* Tells by its name which file a descriptor is of: all descriptors of a file have it in common, by
+ * whatever process and in whatever way each was made. */
+fake_file line_file_of(int fd);
+
 /* Connects to the server that the environment names; gives the domain that it names. */
 int line_connect(unsigned *domid);
 
@@ -31,11 +35,11 @@ int line_connect(unsigned *domid);
 struct line line_settle(fake_file file, int fd);
 
 /* Takes a connection about the file that the descriptor is of: an idle one or a new one. Whether
- * the server knows the file the answer to a call tells. */
+ * the server knows the file the answer to a call tells; EBADF where the descriptor is another's. */
 struct line line_take(fake_file file, int fd);
 
-/* Makes it an idle one again. */
-void line_give_back(fake_file file, struct line line);
+/* Makes it an idle one again, if the descriptor is still of the file. */
+void line_give_back(fake_file file, int fd, struct line line);
 
 /* Closes it; leaves errno as it is. */
 void line_hang_up(struct line line);

@@ -2,6 +2,7 @@
 #include "device.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/time.h>
@@ -191,6 +192,36 @@ static void threads_open_and_close(void)
         NEED(pthread_join(threads[i], NULL) == 0);
 }
 
+static atomic_int under_way;
+
+static void *use_until_it_is_closed(void *argument)
+{
+    int fd = *(int *)argument;
+    under_way++;
+    while (ioctl(fd, RESET) == 0)
+        ;
+    return (void *)(intptr_t)errno;
+}
+
+static void a_call_on_what_another_thread_closes_is_on_nothing_else(void)
+{
+    pthread_t threads[THREADS];
+    void *number;
+    int dead = open("/", O_PATH);
+    for (int round = 0; round < ROUNDS / 3; round++) {
+        int fd = open_device(0);
+        under_way = 0;
+        for (int i = 0; i < THREADS; i++)
+            start(&threads[i], use_until_it_is_closed, &fd);
+        while (under_way < THREADS)
+            sched_yield();
+        NEED(dup2(dead, fd) == fd);
+        for (int i = 0; i < THREADS; i++)
+            NEED(pthread_join(threads[i], &number) == 0 && (intptr_t)number == EBADF);
+        NEED(close(fd) == 0);
+    }
+}
+
 int main(int count, char **arguments)
 {
     static const struct test cases[] = {
@@ -201,6 +232,7 @@ int main(int count, char **arguments)
         CASE(a_handler_uses_it_in_the_midst_of_calls),
         CASE(a_thread_that_waits_can_be_cancelled),
         CASE(threads_open_and_close),
+        CASE(a_call_on_what_another_thread_closes_is_on_nothing_else),
     };
     return run_case(cases, sizeof cases / sizeof *cases, count > 1 ? arguments[1] : "");
 }
