@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from .concurrency import until_process_asleep
 from .limits import TIMEOUT
 
 COMMAND = str(Path(sys.executable).with_name("xenevtchn"))
@@ -129,7 +130,11 @@ class Running:
         self.process.send_signal(number)
 
     def interrupt(self) -> Ended:
-        """Send it what Ctrl-C does, and wait for its end."""
+        """Send it what Ctrl-C does, and wait for its end.
+
+        It comes as the process waits: what comes just before a call into C may be heard after it.
+        """
+        until_process_asleep(self.process)
         self.signal(signal.SIGINT)
         return self.end()
 

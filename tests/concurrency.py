@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 import traceback
@@ -144,8 +145,17 @@ def until_asleep(thread: threading.Thread, over: threading.Event | None = None) 
     Where the kernel does not tell, or something else is over first, that is enough.
     """
     waits_in = Path(f"/proc/self/task/{thread.native_id}/wchan")
+    _until_asleep(waits_in, over.is_set if over else lambda: False)
+
+
+def until_process_asleep(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a process's first thread sleeps like that, or the process has ended."""
+    _until_asleep(Path(f"/proc/{process.pid}/wchan"), lambda: process.poll() is not None)
+
+
+def _until_asleep(waits_in: Path, is_over: Callable[[], bool]) -> None:
     end = time.monotonic() + _PATIENCE
-    while time.monotonic() < end and not (over and over.is_set()):
+    while time.monotonic() < end and not is_over():
         function = waits_in.read_text()
         if function != "0" and not re.search("futex|unix_stream", function):
             return
