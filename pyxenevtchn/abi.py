@@ -8,7 +8,7 @@ import operator
 import sys
 from array import array
 from collections.abc import Iterable
-from typing import Self, SupportsIndex, cast
+from typing import Literal, Self, SupportsIndex, cast
 
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_SELF = 0x7FF0
@@ -157,34 +157,49 @@ def virq_name(virq: int) -> str:
         return str(virq)
 
 
+Machine = Literal["pv", "pvh", "arm64"]
+"""The kinds of dom0: PV and PVH on x86, and Arm's."""
+
+DOM0_KERNEL_VIRQS: dict[Machine, tuple[Virq, ...]] = {
+    "pv": (Virq.TIMER, Virq.PCPU_STATE, Virq.MCA, Virq.CONSOLE),
+    "pvh": (Virq.TIMER, Virq.PCPU_STATE, Virq.CONSOLE),
+    "arm64": (Virq.CONSOLE,),
+}
+"""The VIRQs that Linux itself has bound in dom0, in that order."""
+
 KERNEL = "the kernel"
 
-# What each VIRQ says, and who usually holds it in dom0.
+# What each VIRQ says, and which program usually holds it in dom0.
 _ABOUT: dict[int, tuple[str, str | None]] = {
-    Virq.TIMER: ("a vCPU's timer ran out", KERNEL),
+    Virq.TIMER: ("a vCPU's timer ran out", None),
     Virq.DEBUG: ("the domain is asked to dump its state", None),
-    Virq.CONSOLE: ("input on Xen's emergency console", KERNEL),
+    Virq.CONSOLE: ("input on Xen's emergency console", None),
     Virq.DOM_EXC: ("a domain shut down, crashed or died", "xenstored"),
     Virq.TBUF: ("Xen's trace buffers have records", "xentrace"),
     Virq.DEBUGGER: ("a domain paused for its debugger", None),
     Virq.XENOPROF: ("the profiler has a new sample", None),
     Virq.CON_RING: ("Xen wrote to its console ring", "xenconsoled, when it logs the hypervisor"),
-    Virq.PCPU_STATE: ("a physical CPU went on or off line", KERNEL),
+    Virq.PCPU_STATE: ("a physical CPU went on or off line", None),
     Virq.MEM_EVENT: ("a memory event in a domain", None),
     Virq.ARGO: ("an Argo message has come", None),
     Virq.ENOMEM: ("Xen's own memory runs low", "xen-lowmemd"),
     Virq.XENPMU: ("a performance counter overflowed", None),
-    Virq.ARCH_0: ("a machine check, on x86 (MCA)", KERNEL),
+    Virq.ARCH_0: ("a machine check, on x86 (MCA)", None),
 }
 
 
-def virq_meaning(virq: int) -> str:
+def virq_meaning(virq: int, machine: Machine = "pv") -> str:
     """Say what the VIRQ tells its domain; those without a meaning are the architecture's own."""
-    return _ABOUT.get(virq, ("the architecture's own use", None))[0]
+    own = "the architecture's own use"
+    if virq >= Virq.ARCH_0 and machine == "arm64":
+        return own  # Xen for Arm has given none of them a meaning so far
+    return _ABOUT.get(virq, (own, None))[0]
 
 
-def virq_holder(virq: int) -> str | None:
+def virq_holder(virq: int, machine: Machine = "pv") -> str | None:
     """Say who usually holds the VIRQ in dom0: KERNEL, a program, or None for nobody known."""
+    if virq in DOM0_KERNEL_VIRQS[machine]:
+        return KERNEL
     return _ABOUT.get(virq, ("", None))[1]
 
 

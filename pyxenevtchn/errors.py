@@ -16,7 +16,7 @@ a note on the exception (PEP 678).
 import errno
 import os
 
-from .abi import KERNEL, Request, virq_holder, virq_name
+from .abi import KERNEL, Request, Virq, virq_holder, virq_name
 
 
 class RingOverflow(OSError):
@@ -96,13 +96,20 @@ def _virq_holder_hint(virq: int) -> str:
     once = "a VIRQ can be bound once in a domain"
     holder = virq_holder(virq)
     if holder == KERNEL:
-        return f"{once}, and in dom0 the kernel itself holds {name}"
+        dom0 = "dom0" if virq_holder(virq, "pvh") == KERNEL else "a PV dom0"
+        return f"{once}, and in {dom0} the kernel itself holds {name}"
+    if virq == Virq.DEBUG:
+        return f"{once}; another handle holds {name}, or the kernel, where its ABI is 2-level"
     if holder:
         return f"{once}; {name} is usually held by {holder}"
     return f"{once}; another handle holds {name}, this one perhaps"
 
 
 _RESTRICTED = "the handle is restricted: only its one domain can be bound, and nothing lifts it"
+_RESTRICTED_OR_FLASK = f"{_RESTRICTED}; where it is not, Xen's policy forbids it (XSM FLASK)"
+_SILO = (
+    "Xen's policy forbids it: under XSM SILO a domain can connect with dom0 and with itself alone"
+)
 
 # By operation and errno; the empty operation stands for any.
 _HINTS: dict[tuple[str, int], str] = {
@@ -112,8 +119,15 @@ _HINTS: dict[tuple[str, int], str] = {
         " another (Xen 4.21 and newer say so, older ones let it bind and it never fires)"
     ),
     (Request.BIND_VIRQ, errno.EACCES): _RESTRICTED,
-    (Request.BIND_UNBOUND_PORT, errno.EACCES): _RESTRICTED,
-    (Request.BIND_INTERDOMAIN, errno.EACCES): _RESTRICTED,
+    (Request.BIND_UNBOUND_PORT, errno.EACCES): _RESTRICTED_OR_FLASK,
+    (Request.BIND_INTERDOMAIN, errno.EACCES): _RESTRICTED_OR_FLASK,
+    (Request.BIND_UNBOUND_PORT, errno.EPERM): (
+        f"{_SILO}; XSM FLASK says so where no domain has that domid"
+    ),
+    (Request.BIND_INTERDOMAIN, errno.EPERM): _SILO,
+    (Request.BIND_UNBOUND_PORT, errno.ESRCH): (
+        "no domain has that domid, and Xen's policy (XSM SILO) wants one to"
+    ),
     (Request.BIND_INTERDOMAIN, errno.ESRCH): "no domain has that domid; `xl list` shows them",
     (Request.BIND_INTERDOMAIN, errno.EINVAL): (
         "the remote port must be unbound and allocated for this domain: perhaps the remote side"
@@ -132,9 +146,16 @@ _HINTS: dict[tuple[str, int], str] = {
         "reset() empties the ring and clears this; then unmask() every bound port, for the"
         " driver leaves them masked"
     ),
-    ("", errno.ENOSPC): "the domain has no free port left; close handles that are not needed",
-    ("", errno.ENOTTY): "the descriptor is not one of the event-channel driver",
-    ("", errno.ENODEV): "the domain of this fake was destroyed",
+    ("", errno.ENOSPC): (
+        "the domain has no free port left: close handles that are not needed, or raise"
+        " max_event_channels in the domain's configuration, 1023 by default (dom0 has no such"
+        " limit)"
+    ),
+    ("", errno.ENOTTY): (
+        "the descriptor is not one of the event-channel driver, or this is a 32-bit program on a"
+        " 64-bit kernel, whose driver does not serve it"
+    ),
+    ("", errno.ENODEV): "the domain of this fake is no more",
     ("", errno.ECONNRESET): "the server of this fake has ended",
 }
 

@@ -35,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how many sequences the differential test tries",
     )
     parser.addoption(
+        "--seconds",
+        type=float,
+        default=1e9,
+        help="how long each differential test goes on at most",
+    )
+    parser.addoption(
         "--may-skip",
         action="append",
         metavar="NEED",

@@ -43,18 +43,39 @@ def test_the_message_names_the_operation_and_its_arguments() -> None:
 @pytest.mark.parametrize(
     ("virq", "holder"),
     [
-        (Virq.TIMER, "kernel itself"),
+        (Virq.TIMER, "in dom0 the kernel itself"),
+        (Virq.MCA, "in a PV dom0 the kernel itself"),
         (Virq.DOM_EXC, "xenstored"),
         (Virq.CON_RING, "xenconsoled"),
         (Virq.TBUF, "xentrace"),
         (Virq.ENOMEM, "xen-lowmemd"),
-        (Virq.DEBUG, "another handle"),
+        (Virq.DEBUG, "or the kernel, where its ABI is 2-level"),
+        (Virq.ARGO, "another handle holds ARGO"),
         (5, "another handle holds 5"),
     ],
 )
 def test_who_holds_a_virq(virq: int, holder: str) -> None:
     error = operation_error(Request.BIND_VIRQ, (virq,), errno.EEXIST, DEVICE)
     assert holder in error.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "number", "word"),
+    [
+        (Request.BIND_VIRQ, (8,), errno.ENOSPC, "max_event_channels"),
+        (Request.BIND_INTERDOMAIN, (3, 4), errno.ENOSPC, "max_event_channels"),
+        (Request.BIND_INTERDOMAIN, (3, 4), errno.EPERM, "SILO"),
+        (Request.BIND_INTERDOMAIN, (3, 4), errno.EACCES, "FLASK"),
+        (Request.BIND_UNBOUND_PORT, (3,), errno.EPERM, "SILO"),
+        (Request.BIND_UNBOUND_PORT, (3,), errno.EACCES, "restricted"),
+        (Request.BIND_UNBOUND_PORT, (3,), errno.ESRCH, "SILO"),
+        (Request.NOTIFY, (3,), errno.ENOTTY, "32-bit program"),
+    ],
+)
+def test_what_the_configuration_forbids(
+    operation: str, arguments: tuple[int, ...], number: int, word: str
+) -> None:
+    assert word in operation_error(operation, arguments, number, DEVICE).__notes__[0]
 
 
 def test_an_errno_without_advice_has_no_hint() -> None:

@@ -18,16 +18,21 @@ can.
 """
 
 from .device import FakeDevice, adopt
+from .domain import Domain, Port
+from .failure import KernelBug
 from .hypervisor import State
-from .machine import Domain, Hypervisor, Port
+from .machine import Hypervisor
 from .names import default, open_named, reset_default
+from .xsm import Xsm
 
 __all__ = [
     "Domain",
     "FakeDevice",
     "Hypervisor",
+    "KernelBug",
     "Port",
     "State",
+    "Xsm",
     "adopt",
     "default",
     "open_named",

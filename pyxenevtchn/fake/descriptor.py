@@ -12,6 +12,8 @@ import secrets
 import select
 import socket
 
+from .epoll_watchers import edge_triggered
+
 
 class Descriptor:
     """The end that polls, whoever makes it.
@@ -55,19 +57,26 @@ class Descriptor:
 class PollDescriptor(Descriptor):
     """Both ends: ``outer`` polls, ``inner`` makes it.
 
+    The driver wakes nobody as the ring overflows: an edge-triggered epoll hears nothing of it. This
+    cannot become POLLERR without that; so where there is such an epoll it is POLLIN until POLLERR
+    is said for the second time, with the read that fails.
+
     Who shows what a file holds to other processes need not have the outer end all the time: it is
     let go, and taken back from one of them. Meanwhile only POLLIN and POLLERR can be shown.
 
     Args:
+        pid: the process whose epolls can watch it.
         prefix: what the outer end's name begins with, in the abstract namespace, so that whoever
             has a duplicate finds out what it is; empty for no name.
     """
 
-    def __init__(self, prefix: bytes = b"") -> None:
+    def __init__(self, pid: int, prefix: bytes = b"") -> None:
         outer, self._inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         super().__init__(outer)
         self._inner.settimeout(None)
         self._in_error = False
+        self._pid = pid
+        self._said_error = False
         if prefix:
             _bind(outer, prefix)
         self._load()
@@ -101,8 +110,11 @@ class PollDescriptor(Descriptor):
             if mask == select.POLLIN:
                 self._inner.send(b"\0", socket.MSG_DONTWAIT)
             elif mask == select.POLLERR:
-                self._set_error()
+                if self._said_error or not edge_triggered(self._pid, self.identity[1]):
+                    self._set_error()
+                self._said_error = True
             else:
+                self._said_error = False
                 if self._in_error:
                     self._clear_error()
                 self._take_datagram()

@@ -12,12 +12,16 @@ from collections import deque
 from collections.abc import Callable
 
 from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
-from .kernel import Kernel, fail
+from .failure import KernelBug, fail
+from .kernel import Kernel
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 """The driver reads and writes this much at most."""
 
 _FIRST_RING = 64
+
+# The first Linux that has BIND_STATIC.
+_STATIC = (6, 6)
 
 
 class OpenFile:
@@ -26,26 +30,39 @@ class OpenFile:
     Args:
         kernel: whose driver.
         on_poll: called with what poll says now (see ``poll``) when that changes: POLLIN as the
-            ring gets its first event, 0 as it becomes empty, POLLERR as it overflows.
+            ring gets its first event, 0 as it becomes empty, POLLERR as it overflows and with
+            each read that fails of that.
+
+    Attributes:
+        ring_size: how many events the ring can hold.
+        ports: this file's ports, and whether each is enabled.
+        readable: whether POLLIN is what ``on_poll`` heard last, an overflow left aside.
     """
 
     def __init__(self, kernel: Kernel, on_poll: Callable[[int], None]) -> None:
         self.ring_size: int = 0
         self.ports: dict[int, bool] = {}
-        """This file's ports, and whether each is enabled."""
-        self._kernel = kernel
         self.on_poll: Callable[[int], None] = on_poll
+        self.readable: bool = False
+        self._kernel = kernel
         self._ring: deque[int] = deque()
         self._overflow = False
         self._restrict_domid: int | None = None
-        self._static: set[int] = set()
+        # What the driver counts; it forgets ports without counting them off.
+        self._nr_ports = 0
+        self._forgotten: set[int] = set()
         kernel.files.add(self)
+
+    @property
+    def holds_events(self) -> bool:
+        """Whether the ring has events."""
+        return bool(self._ring)
 
     def poll(self) -> int:
         """Tell what poll says besides POLLOUT: POLLERR after an overflow, POLLIN, or 0."""
         if self._overflow or not self._kernel.alive:
             return select.POLLERR
-        return select.POLLIN if self._ring else 0
+        return select.POLLIN if self.readable else 0
 
     def read(self, size: int) -> bytes:
         """Take events off the ring: whole ports, a page at most, oldest first.
@@ -54,29 +71,30 @@ class OpenFile:
             OSError: EFBIG after an overflow, EAGAIN where the ring is empty; in this order, and
                 neither where less than a port is asked for.
         """
-        self._kernel.check("read")
+        if self._kernel.special:
+            self._kernel.prepare(self, "read")
         size &= -PORT_BYTES
         if size == 0:
             return b""
         if self._overflow:
+            self.on_poll(select.POLLERR)
             fail(errno.EFBIG)
         ring = self._ring
         if not ring:
             # Said again, in case a signal handler's exception once kept it from being heard.
-            self.on_poll(0)
+            self._show_empty()
             fail(errno.EAGAIN)
         count = min(size, PAGE_BYTES) // PORT_BYTES
         ports = array("I", [ring.popleft() for _ in range(min(count, len(ring)))])
         if not ring:
-            self.on_poll(0)
+            self._show_empty()
         return ports.tobytes()
 
     def unread(self, data: bytes) -> None:
         """Put back, in front, what ``read`` gave: it never came to whoever read it."""
-        was_empty = not self._ring
         self._ring.extendleft(reversed(unpack_ports(data)))
-        if was_empty and self.poll() == select.POLLIN:
-            self.on_poll(select.POLLIN)
+        if self._ring and self.poll() == 0:
+            self.show_readable()
 
     def write(self, data: Packed) -> int:
         """Enable ports again: whole ports, a page at most.
@@ -86,13 +104,14 @@ class OpenFile:
         Returns:
             The bytes taken, those of skipped ports too.
         """
-        self._kernel.check("write")
+        if self._kernel.special:
+            self._kernel.prepare(self, "write")
         size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
         ports = self.ports
         for port in unpack_ports(data[:size]):
             if ports.get(port) is False:
                 ports[port] = True
-                self._unmask(port)
+                self._kernel.end_of_interrupt(port)
         return size
 
     def ioctl(self, request: Request, *arguments: int) -> int:
@@ -103,8 +122,10 @@ class OpenFile:
 
         Raises:
             OSError: with the driver's errno.
+            KernelBug: the kernel would have crashed.
         """
-        self._kernel.check(request)
+        if self._kernel.special:
+            self._kernel.prepare(self, request)
         return _REQUESTS[request](self, *arguments)
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
@@ -121,25 +142,42 @@ class OpenFile:
     def interrupt(self, port: int) -> None:
         """Take an event of one of the ports: disable it, and put it into the ring if it fits."""
         self.ports[port] = False
-        was_empty = not self._ring
         if len(self._ring) < self.ring_size:
             self._ring.append(port)
-            if was_empty:
-                self.on_poll(select.POLLIN)
+            if not self.readable:
+                self.show_readable()
         elif not self._overflow:
             self._overflow = True
             self.on_poll(select.POLLERR)
 
+    def show_readable(self) -> None:
+        """Show that an event has come."""
+        if not self.readable:
+            self.on_poll(select.POLLIN)
+            self.readable = True
+
     def interrupts(self) -> dict[int, int]:
         """Tell how many events each port has had since it was bound, as /proc/interrupts does."""
-        bound = self._kernel.domain.ports
-        return {port: bound[port].interrupts if port in bound else 0 for port in self.ports}
+        bound, holders = self._kernel.domain.ports, self._kernel.holders
+        return {
+            port: bound[port].interrupts if port in bound and port in holders else 0
+            for port in self.ports
+        }
 
     def release(self) -> None:
-        """Close: unbind every port."""
+        """Close: unbind every port.
+
+        Raises:
+            KernelBug: one of them is in the kernel no more. Those after it stay as they are.
+        """
+        self._kernel.forget(self)
         for port in list(self.ports):
             self._unbind(port)
-        self._kernel.files.remove(self)
+        if self._forgotten:
+            raise KernelBug(
+                "evtchn_release: interrupts go on to memory that is freed, those of the ports"
+                f" {sorted(self._forgotten)}, which an EEXIST made the driver forget"
+            )
 
     def disown(self) -> None:
         """Show nothing any more: in a child process, for what polls is the parent's."""
@@ -148,6 +186,7 @@ class OpenFile:
     def abandon(self) -> None:
         """Forget every port and event: the domain is gone."""
         self.ports.clear()
+        self._forgotten.clear()
         self._ring.clear()
         self.on_poll(select.POLLERR)
 
@@ -169,23 +208,14 @@ class OpenFile:
     def _bind_static(self, port: int) -> int:
         """Take over a port that exists already, or a free number: the driver does not check.
 
-        The one deliberate difference: for a port that the kernel or another open file holds this
-        is EBUSY and nothing else. The real driver answers EBUSY or 0, and then the kernel hangs,
-        or oopses when the files are closed.
-
         Raises:
-            OSError: EISCONN, a port of this file; ENOMEM, higher than the ABI's limit; EBUSY.
+            OSError: ENOSYS, before Linux 6.6; EISCONN, a port of this file; or see Kernel.bind.
         """
+        if self._kernel.linux < _STATIC:
+            fail(errno.ENOSYS)
         if port in self.ports:
             fail(errno.EISCONN)
-        # The driver makes room first, and keeps it when the rest fails.
-        self._grow_ring(len(self.ports) + 1)
-        if port >= self._kernel.max_channels:
-            fail(errno.ENOMEM)
-        if port in self._kernel.own_ports or port in self._kernel.holders:
-            fail(errno.EBUSY)
-        self._static.add(port)
-        self._hold(port)
+        self._bind(port, static=True)
         return 0
 
     def _unbind_request(self, port: int) -> int:
@@ -208,7 +238,7 @@ class OpenFile:
     def _reset(self) -> int:
         self._ring.clear()
         self._overflow = False
-        self.on_poll(0)
+        self._show_empty()
         return 0
 
     def _restrict(self, domid: int) -> int:
@@ -222,44 +252,46 @@ class OpenFile:
         if self._restrict_domid is not None:
             fail(errno.EACCES)
 
-    def _bind(self, port: int) -> int:
-        holder = self._kernel.holders.get(port)
-        if holder is not None:
-            # Xen gave out a free number that BIND_STATIC had taken.
-            self._kernel.domain.close(port)
-            fail(errno.EEXIST if holder is self else errno.EBUSY)
-        self._grow_ring(len(self.ports) + 1)
-        self._hold(port)
+    def _bind(self, port: int, *, static: bool = False) -> int:
+        """Hold a port that is in the hypervisor (evtchn_bind_to_user)."""
+        self._nr_ports += 1
+        known = port in self.ports
+        try:
+            if known:
+                # Xen gave out a number that the driver has: as a static one, or of the time before
+                # the domain was restored.
+                self._forget_ports()
+                fail(errno.EEXIST)
+            self.ports[port] = True
+            self._grow_ring()
+            self._kernel.bind(port, self, static=static)
+        except (OSError, KernelBug):
+            if not static:
+                self._kernel.domain.close(port)
+            self._nr_ports -= 1
+            self.ports.pop(port, None)
+            raise
         return port
 
-    def _hold(self, port: int) -> None:
-        self.ports[port] = True
-        self._kernel.holders[port] = self
-        self._kernel.map_port(port)
-        self._unmask(port)
-
-    def _grow_ring(self, nr_ports: int) -> None:
-        if nr_ports > self.ring_size:
+    def _grow_ring(self) -> None:
+        if self._nr_ports > self.ring_size:
             self.ring_size = 2 * self.ring_size or _FIRST_RING
 
-    def _unmask(self, port: int) -> None:
-        domain = self._kernel.domain
-        # A static port's number may be free in Xen.
-        if port in domain.ports:
-            domain.unmask(port)
+    def _forget_ports(self) -> None:
+        """Lose sight of every port: the driver takes out of its tree what is not in it."""
+        self._forgotten |= self._kernel.orphan(self)
+        self.ports.clear()
 
     def _unbind(self, port: int) -> None:
-        domain = self._kernel.domain
-        # Closed last: from then on the number may be somebody else's.
+        self._kernel.unbind(port)
         del self.ports[port]
-        del self._kernel.holders[port]
-        if port not in self._static:
-            domain.close(port)
-            return
-        # It is not this file's to close (driver); the kernel masks it.
-        self._static.remove(port)
-        if port in domain.ports:
-            domain.ports[port].masked = True
+        self._nr_ports -= 1
+
+    def _show_empty(self) -> None:
+        self.on_poll(0)
+        self.readable = False
+        if self._kernel.special:
+            self._kernel.promise(self)
 
 
 _REQUESTS: dict[Request, Callable[..., int]] = {

@@ -1,26 +1,30 @@
 """A domain's Linux, below the driver: who holds which port, and the interrupts.
 
-Pure: no descriptor, no thread, no I/O. The rules are the kernel's (drivers/xen/events).
+Pure: no descriptor, no thread, no I/O. The rules are the kernel's (drivers/xen/events, in
+events_base.c unless another file is named).
 """
 
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING, NoReturn
+from random import Random
+from typing import TYPE_CHECKING
 
-from ..abi import Virq
+from .configuration import Configuration
+from .delivery import Delivery, Immediate, Shuffled
+from .event_queues import FifoQueue, TwoLevelQueue
+from .failure import KernelBug, fail
 from .hypervisor import Evtchn, XenDomain
+from .irqs import Irq, OrphanIrq, SharedIrq
+from .kernel_ports import bind_kernel_ports
 
 if TYPE_CHECKING:
     from .driver import OpenFile
 
 _FIFO_PAGE = 1024
 
-# What a Linux kernel has bound before the first process runs: dom0's with two vCPUs has about 20
-# ports, a domU's less than 10.
-_DOM0_VIRQS = (Virq.TIMER, Virq.CONSOLE, Virq.PCPU_STATE, Virq.ARCH_0)
-_DOM0_IPIS = 15
-_DOMU_IPIS = 5
+# The first Linux in which two handles can hold a port (IRQF_SHARED in evtchn_bind_to_user).
+_SHARED_IRQS = (6, 7)
 
 
 class Kernel:
@@ -28,104 +32,279 @@ class Kernel:
 
     Args:
         domain: its port table.
-        abi: "fifo" or "2l".
-        max_channels: the ABI's limit.
-        immediate: run interrupts as events come; else at ``deliver``.
+        configuration: its version, ABI, and when interrupts run.
+        random: for what is left to chance.
 
     Attributes:
-        holders: the open file of each port that one holds.
+        holders: what runs at the interrupt of each port that open files hold (evtchn_to_irq).
+        own_ports: who holds each port that no open file does: "kernel", or one of dom0's daemons.
         files: the open files.
         nr_channels: one more than the highest port that the kernel is ready for: with the FIFO
-            ABI it grows by pages of 1024.
-        alive: whether the domain exists still.
+            ABI it grows by pages of 1024 (evtchn_fifo_setup).
+        gone: why the domain does not run any more; None while it does.
+        saved: whether the domain is in a file, and not in Xen.
         failures: the errnos that the next calls fail with, by operation.
+        special: whether a call has to ask ``prepare`` before it does anything.
     """
 
-    def __init__(self, domain: XenDomain, abi: str, max_channels: int, *, immediate: bool) -> None:
-        self.domain = domain
-        self.max_channels = max_channels
-        self.holders: dict[int, OpenFile] = {}
+    def __init__(self, domain: XenDomain, configuration: Configuration, random: Random) -> None:
+        self.linux = configuration.linux
+        self.max_channels = configuration.max_channels
         self.files: set[OpenFile] = set()
-        self.alive: bool = True
+        self.gone: str | None = None
+        self.saved: bool = False
         self.failures: dict[str, deque[int]] = {}
-        self._fifo = abi == "fifo"
-        self.nr_channels: int = 0 if self._fifo else max_channels
-        self._queue: deque[Evtchn] = deque()
-        domain.upcall = self._interrupt if immediate else self._queue.append
-        self.own_ports: frozenset[int] = frozenset(self._boot())
+        self._configuration = configuration
+        self._random = random
+        self._always_special = configuration.delivery == "shuffled"
+        self.special: bool = self._always_special
+        self._run_in(domain)
 
-    def _boot(self) -> list[int]:
-        domain = self.domain
-        if domain.domid == 0:
-            ports = [domain.bind_virq(virq) for virq in _DOM0_VIRQS]
-            ports += [domain.bind_ipi() for _ in range(_DOM0_IPIS)]
-            ports += [domain.alloc_unbound(0)]  # xenstored connects to it
-        else:
-            # The toolstack allocates xenstore's and the console's, for the daemons in dom0.
-            ports = [domain.alloc_unbound(0), domain.alloc_unbound(0)]
-            ports += [domain.bind_virq(Virq.TIMER)]
-            ports += [domain.bind_ipi() for _ in range(_DOMU_IPIS)]
-        for port in ports:
-            self.map_port(port)
-            domain.unmask(port)
-        return ports
+    def _run_in(self, domain: XenDomain) -> None:
+        """Begin with the port table of a domain, in which nobody has anything."""
+        self.domain: XenDomain = domain
+        self.holders: dict[int, Irq] = {}
+        self.own_ports: dict[int, str] = {}
+        self.nr_channels: int = 0 if self._configuration.abi == "fifo" else self.max_channels
+        # The ports that EVTCHNOP_close is not for: is_static in Linux's irq_info.
+        self._static: set[int] = set()
+        # Those whose interrupt came in a storm; and of them those that were ended since.
+        self._deferred: set[int] = set()
+        self._late: dict[int, None] = {}
+        self._delivery = self._new_delivery()
+        domain.upcall = self._delivery.upcall()
+        for port in bind_kernel_ports(domain, self._configuration):
+            self.hold_own(port, "kernel")
 
-    def map_port(self, port: int) -> None:
-        """Make the kernel ready for a port."""
-        if port >= self.nr_channels:
-            self.nr_channels = (port // _FIFO_PAGE + 1) * _FIFO_PAGE
+    def hold_own(self, port: int, holder: str) -> None:
+        """Hold a port that is no open file's: its events are taken as they come."""
+        self.own_ports[port] = holder
+        self._map_port(port)
+        self.domain.unmask(port)
 
-    def deliver(self) -> int:
-        """Run the interrupts that wait; return how many were for open files.
+    def _new_delivery(self) -> Delivery:
+        fifo = self._configuration.abi == "fifo"
+        queue = FifoQueue(self.domain.free_ports) if fifo else TwoLevelQueue()
+        match self._configuration.delivery:
+            case "immediate":
+                return Immediate(self._interrupt, queue)
+            case "manual":
+                return Delivery(self._interrupt, queue)
+            case "shuffled":
+                return Shuffled(self._interrupt, queue, self._holder, self._random)
 
-        The FIFO ABI takes them in the order of their events, the 2-level one in that of the ports.
-        """
-        count = 0
-        waiting = [self._queue.popleft() for _ in range(len(self._queue))]
-        if not self._fifo:
-            waiting.sort(key=lambda evtchn: evtchn.port)
-        for evtchn in waiting:
-            # Those closed or let go since are masked.
-            if not evtchn.masked:
-                count += evtchn.port in self.holders
-                self._interrupt(evtchn)
-        return count
+    @property
+    def alive(self) -> bool:
+        """Whether the domain runs, or could."""
+        return self.gone is None
 
-    def check(self, operation: str) -> None:
-        """Let a call through to a file, or fail it.
+    def fail_next(self, operation: str, number: int) -> None:
+        """Have the next such call fail."""
+        self.failures.setdefault(operation, deque()).append(number)
+        self.special = True
+
+    def prepare(self, file: "OpenFile", operation: str) -> None:
+        """Let a call of a file through, or fail it.
 
         Raises:
-            OSError: ENODEV, the domain was destroyed; or what ``failures`` says is next.
+            OSError: ENODEV, the domain is no more; or what ``failures`` says is next.
         """
-        if not self.alive:
-            raise self._destroyed()
-        if self.failures:
-            numbers = self.failures.get(operation)
-            if numbers:
-                fail(numbers.popleft())
+        self.check(operation)
+        self._delivery.settle(file)
 
-    def _destroyed(self) -> OSError:
-        error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        error.add_note(f"domain {self.domain.domid} was destroyed")
-        return error
+    def check(self, operation: str) -> None:
+        """Let a call through, or fail it.
 
-    def shut_down(self) -> None:
-        """Stop, for the domain is destroyed: its files have no port and no event any more."""
-        self.alive = False
+        Raises:
+            OSError: ENODEV, the domain is no more; or what ``failures`` says is next.
+        """
+        if self.gone is not None:
+            error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            error.add_note(f"domain {self.domain.domid} was {self.gone}")
+            raise error
+        if self.saved:
+            raise ValueError(f"domain {self.domain.domid} is saved: its processes do not run")
+        numbers = self.failures.get(operation)
+        if numbers:
+            number = numbers.popleft()
+            if not numbers:
+                del self.failures[operation]
+                self.special = self._always_special or bool(self.failures)
+            fail(number)
+
+    def end(self, why: str) -> None:
+        """Stop, for the domain is no more: its files have no port and no event any more."""
+        self.pause()
+        self.gone = why
+        self.special = True
         self.holders.clear()
         for file in self.files:
             file.abandon()
 
-    def _interrupt(self, evtchn: Evtchn) -> None:
+    def suspend(self) -> None:
+        """Stop, with all that the files have, for the domain is saved."""
+        self.pause()
+        self.saved = True
+        self.special = True
+
+    def resume(self, domain: XenDomain) -> None:
+        """Go on in another domain, into which this was restored (xen_irq_resume).
+
+        The kernel binds its own ports again. Its files' ports are in no table any more, neither
+        Xen's nor the kernel's; the files have them still.
+        """
+        self.saved = False
+        self.special = self._always_special or bool(self.failures)
+        self._run_in(domain)
+
+    def pause(self) -> None:
+        """Have events wait."""
+        self._delivery.pause()
+        self.domain.upcall = self._delivery.upcall()
+
+    def unpause(self) -> None:
+        """Take the events that wait."""
+        self._delivery.resume()
+        self.domain.upcall = self._delivery.upcall()
+
+    def deliver(self, most: int | None = None, *, storm: bool = False) -> int:
+        """Run the interrupts that wait, in the order of the ABI; return how many were for files.
+
+        Args:
+            most: how many at most are to be for files; None for all.
+            storm: leave the kernel in this loop over its events, which has taken it longer than
+                two jiffies, until the next delivery. What is unmasked meanwhile stays masked until
+                then (handle_irq_for_port, xen_irq_lateeoi_locked).
+        """
+        late, self._late = self._late, {}
+        self._deferred.clear()
+        for port in late:
+            self.end_of_interrupt(port)
+        awaited = self._awaiting_end() if storm else set()
+        count = self._delivery.deliver(most)
+        if storm:
+            self._deferred = self._awaiting_end() - awaited
+        return count
+
+    def promise(self, file: "OpenFile") -> None:
+        """Show a file, whose ring is empty, that an event comes."""
+        self._delivery.promise(file)
+
+    def forget(self, file: "OpenFile") -> None:
+        """Let a file go that has been closed."""
+        self.files.discard(file)
+        self._delivery.forget(file)
+
+    def bind(self, port: int, file: "OpenFile", *, static: bool) -> None:
+        """Have the events of a port come to a file (bind_evtchn_to_irqhandler_lateeoi).
+
+        Args:
+            port: the port.
+            file: the file, which has it among its ports already.
+            static: whether Xen keeps the port when it is let go.
+
+        Raises:
+            OSError: ENOMEM, higher than the ABI's limit; EBUSY, somebody else has it (up to Linux
+                6.6).
+            KernelBug: the kernel has it itself, or a daemon of dom0.
+        """
+        if port >= self.max_channels:
+            fail(errno.ENOMEM)
+        if port in self.own_ports:
+            raise KernelBug(
+                f"bind_evtchn_to_irqhandler_chip: port {port} is held by the {self._owner(port)},"
+                " whose interrupt is torn down"
+            )
+        holder = self.holders.get(port)
+        if holder is not None and self.linux < _SHARED_IRQS:
+            # request_irq fails, and unbind_from_irq lets go what is the other file's.
+            self._tear_down(port)
+            fail(errno.EBUSY)
+        self._static.discard(port)
+        if static:
+            self._static.add(port)
+        if holder is None:
+            self.holders[port] = file
+            self._map_port(port)
+        else:
+            self.holders[port] = SharedIrq(holder, file)
+            if port in self._awaiting_end():
+                return
+        self.end_of_interrupt(port)
+
+    def unbind(self, port: int) -> None:
+        """Let go a port that a file has (evtchn_unbind_from_user).
+
+        Whoever's interrupt it is that the port has now, it is torn down: that of others who share
+        it; or, after the domain was restored, that of a new owner.
+
+        Raises:
+            KernelBug: it has none, or it is the kernel's own.
+        """
+        if port in self.own_ports:
+            raise KernelBug(
+                f"evtchn_unbind_from_user: port {port} is held by the {self._owner(port)} since the"
+                " domain was restored, and is torn down"
+            )
+        if port not in self.holders:
+            raise KernelBug(
+                f"BUG_ON(irq < 0) in evtchn_unbind_from_user: port {port} has no interrupt any"
+                " more: the domain was restored, or another handle let go the same port"
+            )
+        self._tear_down(port)
+
+    def orphan(self, file: "OpenFile") -> set[int]:
+        """Have a file get its ports' events without knowing the ports; return which."""
+        ports = {port for port in file.ports if self.holders.get(port) is file}
+        for port in ports:
+            self.holders[port] = OrphanIrq(file)
+        return ports
+
+    def end_of_interrupt(self, port: int) -> None:
+        """Let the next event of a port come (xen_irq_lateeoi)."""
+        if port in self._deferred:
+            self._late[port] = None
+        # The number of a static port may be free in Xen.
+        elif port in self.holders and port in self.domain.ports:
+            self.domain.unmask(port)
+
+    def _owner(self, port: int) -> str:
+        holder = self.own_ports[port]
+        return "kernel itself" if holder == "kernel" else f"daemon {holder}"
+
+    def _tear_down(self, port: int) -> None:
+        """Take a port's interrupt away (__unbind_from_irq)."""
+        self.holders.pop(port, None)
+        self._deferred.discard(port)
+        self._late.pop(port, None)
+        if port not in self._static:
+            # Closed last: from then on the number may be somebody else's.
+            if port in self.domain.ports:
+                self.domain.close(port)
+            return
+        self._static.remove(port)
+        if port in self.domain.ports:
+            self.domain.ports[port].masked = True
+
+    def _map_port(self, port: int) -> None:
+        """Make the kernel ready for a port."""
+        if port >= self.nr_channels:
+            self.nr_channels = (port // _FIFO_PAGE + 1) * _FIFO_PAGE
+
+    def _interrupt(self, evtchn: Evtchn) -> bool:
         evtchn.pending = False
         file = self.holders.get(evtchn.port)
-        if file is not None:
-            # A "late EOI": masked until the file's write (driver).
-            evtchn.masked = True
-            evtchn.interrupts += 1
-            file.interrupt(evtchn.port)
+        if file is None:
+            return False
+        # A "late EOI": masked until the file's write (driver).
+        evtchn.masked = True
+        evtchn.interrupts += 1
+        file.interrupt(evtchn.port)
+        return True
 
+    def _holder(self, evtchn: Evtchn) -> "OpenFile | None":
+        holder = self.holders.get(evtchn.port)
+        return holder if holder in self.files else None
 
-def fail(number: int) -> NoReturn:
-    """Fail with an errno, as a system call does."""
-    raise OSError(number, os.strerror(number))
+    def _awaiting_end(self) -> set[int]:
+        return {port for file in self.files for port, enabled in file.ports.items() if not enabled}

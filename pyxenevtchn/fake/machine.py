@@ -1,140 +1,21 @@
-"""Hypervisor and Domain: a whole machine, made of the models, for tests to play with."""
+"""Hypervisor: a whole machine, made of the models, for tests to play with."""
 
-import threading
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import random
+import secrets
+from collections.abc import Mapping
 
-from ..abi import NR_VIRQS, Request, VirqScope, virq_name, virq_scope
-from ..channel import EventChannel
-from .descriptor import PollDescriptor
-from .device import Description, FakeDevice, open_files
-from .driver import OpenFile
-from .hypervisor import MAX_CHANNELS, State, Xen, XenDomain
+from ..abi import NR_VIRQS, Machine, VirqScope, virq_name, virq_scope
+from .configuration import Abi, Configuration, Delivery, Policy
+from .device import open_files
+from .domain import Domain, Domains, Port, port_table
+from .hypervisor import Xen, XenDomain
 from .kernel import Kernel
+from .life import Lives
+from .toolstack import Toolstack
+from .xsm import Xsm
 
-_OPERATIONS = (*Request, "read", "write")
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A line of a domain's port table, as lsevtchn lists it, and what it does not know.
-
-    Attributes:
-        port: the number.
-        state: what it is bound to.
-        remote_domid: the domain that may connect to it, or is connected; None for the others.
-        remote_port: the other end's number, while connected; else None.
-        virq: the VIRQ's number; else None.
-        pending: whether an event waits in Xen.
-        masked: whether it has to.
-        kernel: whether the domain's kernel holds the port itself.
-    """
-
-    port: int
-    state: State
-    remote_domid: int | None
-    remote_port: int | None
-    virq: int | None
-    pending: bool
-    masked: bool
-    kernel: bool
-
-
-class Domain:
-    """A domain of a Hypervisor, running Linux. Any thread may call anything at any time."""
-
-    def __init__(
-        self, kernel: Kernel, lock: threading.RLock, destroy: Callable[["Domain"], None]
-    ) -> None:
-        self._kernel = kernel
-        self._lock = lock
-        self._destroy = destroy
-
-    @property
-    def domid(self) -> int:
-        """The domain's number."""
-        return self._kernel.domain.domid
-
-    def __repr__(self) -> str:
-        return f"<Domain {self.domid}{'' if self._kernel.alive else ' destroyed'}>"
-
-    def open(self, *, nonblocking: bool = True) -> EventChannel:
-        """Open a handle, as a process in this domain would.
-
-        Raises:
-            OSError: EMFILE; ENODEV, the domain was destroyed.
-        """
-        return EventChannel(self.device(nonblocking=nonblocking))
-
-    def device(self, *, nonblocking: bool = True, cloexec: bool = True) -> FakeDevice:
-        """Open the device alone: the driver's file operations, without an EventChannel.
-
-        Raises:
-            OSError: EMFILE; ENODEV, the domain was destroyed.
-        """
-        with self._lock:
-            descriptor = PollDescriptor()
-            try:
-                file = self.open_file(descriptor.show)
-            except BaseException:
-                descriptor.close()
-                raise
-            description = Description(file, descriptor, self._lock, self._kernel)
-            return FakeDevice.open(
-                description, self._name, nonblocking=nonblocking, cloexec=cloexec
-            )
-
-    def open_file(self, on_poll: Callable[[int], None]) -> OpenFile:
-        """Open a file of the driver without a descriptor, for those who serve it to others.
-
-        Args:
-            on_poll: called when what poll says changes (see driver.OpenFile).
-
-        Raises:
-            OSError: ENODEV, the domain was destroyed.
-        """
-        with self._lock:
-            try:
-                self._kernel.check("open")
-            except OSError as error:
-                error.filename = self._name
-                raise
-            return OpenFile(self._kernel, on_poll)
-
-    @property
-    def _name(self) -> str:
-        return f"fake:?domid={self.domid}" if self.domid else "fake:"
-
-    def fail_next(self, request: Request | Literal["read", "write"], errno: int) -> None:
-        """Make the next such call of a handle in this domain fail, and change nothing.
-
-        Called again for the same request, the one after fails too.
-
-        Args:
-            request: which request, or "read" or "write".
-            errno: what it fails with.
-
-        Raises:
-            ValueError: there is no such request.
-        """
-        if request not in _OPERATIONS:
-            raise ValueError(f"request must be one of {', '.join(_OPERATIONS)}, not {request!r}")
-        with self._lock:
-            self._kernel.failures.setdefault(request, deque()).append(errno)
-
-    def destroy(self) -> None:
-        """Destroy the domain, its processes included.
-
-        Its ports are closed: the other ends become unbound and hear nothing, and dom0 gets
-        VIRQ_DOM_EXC (Xen). A real domain's processes are no more; here its handles live on, poll
-        as POLLERR, and fail every call but close with ENODEV.
-
-        Raises:
-            ValueError: it is dom0, or was destroyed already.
-        """
-        self._destroy(self)
+GUEST_PORTS = 1023
+"""The highest port that xl lets a guest have: max_event_channels of its configuration."""
 
 
 class Hypervisor:
@@ -143,43 +24,103 @@ class Hypervisor:
     Any thread may call anything at any time.
 
     Args:
-        xen_version: (major, minor). From (4, 21) a domain that does not handle a global VIRQ
-            cannot bind it; before, it can and the VIRQ never fires.
-        abi: "fifo", with 131072 ports to a domain, or "2l", with 4096.
-        delivery: "immediate": an event is in the ring before the call that sent it returns. Or
-            "manual": it waits, pending, for ``deliver``.
+        xen_version: (major, minor), from (4, 17). From (4, 21) a domain that does not handle a
+            global VIRQ cannot bind it; before, it can and the VIRQ never fires.
+        linux: (major, minor) of every domain's kernel, from (5, 11). From (6, 6) there is
+            BIND_STATIC; from (6, 7) two handles can hold a port by it.
+        machine: "pv", "pvh" or "arm64": what the kernels hold themselves.
+        abi: "fifo", with 131072 ports to a domain, or "2l", with 4096. With that x86's kernels hold
+            VIRQ_DEBUG.
+        delivery: "immediate": an event is in the ring before the call that sent it returns.
+            "manual": it waits, pending, for ``deliver``; on several ports they come in the ABI's
+            order. "shuffled": at once, but several in any order, and together or one by one, as
+            on several vCPUs.
+        xsm: "dummy": every domain may connect with every other; "silo": with dom0 alone; or a
+            policy of your own.
+        seed: of "shuffled": two with the same seed do the same. None for a new one each time,
+            which ``repr`` tells.
 
     Raises:
-        ValueError: there is no such ABI or delivery.
+        ValueError: there is no such thing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each by its name
         self,
         xen_version: tuple[int, int] = (4, 17),
-        abi: Literal["fifo", "2l"] = "fifo",
-        delivery: Literal["immediate", "manual"] = "immediate",
+        *,
+        linux: tuple[int, int] = (6, 1),
+        machine: Machine = "pv",
+        abi: Abi = "fifo",
+        delivery: Delivery = "immediate",
+        xsm: Policy | Xsm = "dummy",
+        seed: int | None = None,
     ) -> None:
-        if abi not in MAX_CHANNELS:
-            raise ValueError(f"abi must be fifo or 2l, not {abi!r}")
-        if delivery not in {"immediate", "manual"}:
-            raise ValueError(f"delivery must be immediate or manual, not {delivery!r}")
-        self._abi = abi
-        self._immediate = delivery == "immediate"
-        # Reentrant, for signal handlers.
-        self._lock = threading.RLock()
-        self._xen = Xen(xen_version, MAX_CHANNELS[abi])
-        self._kernels: dict[Domain, Kernel] = {}
-        self._domains: dict[int, Domain] = {}
-        self.dom0: Domain = self._boot(self._xen.domains[0])
+        if seed is None and delivery == "shuffled":
+            seed = secrets.randbits(32)
+        self.configuration: Configuration = Configuration(
+            xen_version, linux, machine, abi, delivery, xsm, seed
+        )
+        self._domains = Domains()
+        self._lock = self._domains.lock
+        self._random = random.Random(seed)  # noqa: S311 - it is to be foreseen
+        self._xen = Xen(xen_version, self.configuration.max_channels, self.configuration.policy())
+        dom0 = self._boot(self._xen.domains[0])
+        self._toolstack = Toolstack(dom0)
+        self._lives = Lives(self._xen, self._toolstack, at_once=delivery != "manual")
+        self.dom0: Domain = Domain(dom0, self._domains, self._lives)
 
-    def create_domain(self, domid: int | None = None) -> Domain:
-        """Create a domain, with this domid or the next one that none has had.
+    def __repr__(self) -> str:
+        seed = self.configuration.seed
+        shown = "" if seed is None else f" seed={seed}"
+        return f"<Hypervisor domains={self._domains.domids()}{shown}>"
+
+    def create_domain(
+        self,
+        domid: int | None = None,
+        max_ports: int = GUEST_PORTS,
+        static: Mapping[int, tuple[Domain, int]] | None = None,
+    ) -> Domain:
+        """Create a domain.
+
+        xenstored and xenconsoled connect to its first two ports, and have two more in dom0.
+
+        Args:
+            domid: its number; None for the next one that none has had.
+            max_ports: the highest port that it can have, its kernel's own among them: ENOSPC
+                after that. xl's max_event_channels.
+            static: channels that are there before anything runs, for BIND_STATIC: for each of the
+                domain's ports the other domain and the port there (see ``connect_static``).
 
         Raises:
-            ValueError: the domid is reserved, or a domain has it.
+            ValueError: the domid is reserved, or a domain has it; or not even the kernel can have
+                its ports.
+            OSError: EBUSY, ENOSPC: a static port cannot be had.
         """
         with self._lock:
-            return self._boot(self._xen.create(domid))
+            domain = self._xen.create(domid, max_ports)
+            try:
+                for port, (other, other_port) in (static or {}).items():
+                    remote = self._domains.kernel_of(other).domain
+                    self._xen.connect_static(remote, other_port, domain, port)
+                kernel = self._boot(domain)
+            except BaseException:
+                self._xen.forget(domain)
+                raise
+            self._toolstack.introduce(domain)
+            return Domain(kernel, self._domains, self._lives)
+
+    def connect_static(self, a: Domain, a_port: int, b: Domain, b_port: int) -> None:
+        """Make a channel between two ports that nobody holds, as Xen does for a device tree.
+
+        BIND_STATIC takes the ends over: there is an event on the one of ``b``.
+
+        Raises:
+            OSError: EBUSY, a port is not free; ENOSPC, a domain cannot have such a port.
+            ValueError: a domain was destroyed.
+        """
+        with self._lock:
+            one, other = self._domains.kernel_of(a).domain, self._domains.kernel_of(b).domain
+            self._xen.connect_static(one, a_port, other, b_port)
 
     def domain(self, domid: int) -> Domain:
         """Return the domain with this domid.
@@ -188,10 +129,18 @@ class Hypervisor:
             LookupError: there is none.
         """
         with self._lock:
-            if domid not in self._domains:
-                there = ", ".join(map(str, self._domains))
-                raise LookupError(f"there is no domain {domid}: the domids are {there}")
-            return self._domains[domid]
+            return self._domains.find(domid)
+
+    def saved_domain(self, domid: int) -> Domain:
+        """Return the domain that was saved when it had this domid, and not restored since.
+
+        Raises:
+            LookupError: there is none.
+        """
+        with self._lock:
+            if domid not in self._domains.saved:
+                raise LookupError(f"no domain {domid} was saved")
+            return self._domains.saved[domid]
 
     def ports(self, domid: int) -> tuple[Port, ...]:
         """List a domain's ports, by number: its kernel's own too.
@@ -200,82 +149,100 @@ class Hypervisor:
             LookupError: there is no such domain.
         """
         with self._lock:
-            kernel = self._kernels[self.domain(domid)]
-            return tuple(
-                Port(
-                    port=port,
-                    state=evtchn.state,
-                    remote_domid=evtchn.remote_domid,
-                    remote_port=evtchn.peer.port if evtchn.peer else None,
-                    virq=evtchn.virq,
-                    pending=evtchn.pending,
-                    masked=evtchn.masked,
-                    kernel=port in kernel.own_ports,
-                )
-                for port, evtchn in sorted(kernel.domain.ports.items())
-            )
+            return port_table(self._domains.kernels[self.domain(domid)])
 
     def raise_virq(self, virq: int, domain: Domain | None = None) -> None:
         """Raise a VIRQ, as Xen does. Where nobody has bound it nothing happens.
 
         Args:
             virq: a Virq, or its number.
-            domain: where; None for dom0, which is the handler of every global VIRQ here.
+            domain: where; None for the handler of a global one, and for dom0 with the others.
 
         Raises:
             ValueError: there is no such VIRQ, or a global one would be raised where it is not
                 handled, or the domain was destroyed.
         """
         with self._lock:
-            domain = domain or self.dom0
             if not 0 <= virq < NR_VIRQS:
                 raise ValueError(f"virq must be 0 to {NR_VIRQS - 1}, not {virq}")
-            if virq_scope(virq) == VirqScope.GLOBAL and domain is not self.dom0:
-                raise ValueError(f"Xen raises the global VIRQ {virq_name(virq)} in dom0 alone")
-            self._kernel_of(domain).domain.raise_virq(virq)
+            where = None if domain is None else self._domains.kernel_of(domain).domain
+            if virq_scope(virq) != VirqScope.GLOBAL:
+                (where or self._xen.domains[0]).raise_virq(virq)
+                return
+            handler = self._xen.virq_handler(virq)
+            if where not in {None, handler}:
+                name = "dom0" if handler.domid == 0 else f"domain {handler.domid}"
+                raise ValueError(f"Xen raises the global VIRQ {virq_name(virq)} in {name} alone")
+            handler.raise_virq(virq)
 
-    def deliver(self) -> int:
-        """Run the interrupts that wait, in every domain; return how many were for handles."""
+    def set_virq_handler(self, virq: int, domain: Domain) -> None:
+        """Have a global VIRQ go to a domain from now on, as the toolstack can.
+
+        When the domain is destroyed it goes to dom0 again.
+
+        Args:
+            virq: a Virq, or its number.
+            domain: the domain.
+
+        Raises:
+            OSError: EINVAL, no global VIRQ; EBUSY, the domain that it goes to so far has it bound
+                (from Xen 4.21).
+            ValueError: the domain was destroyed.
+        """
         with self._lock:
-            return sum(kernel.deliver() for kernel in self._kernels.values())
+            self._xen.set_virq_handler(virq, self._domains.kernel_of(domain).domain)
+
+    def deliver(
+        self, domain: Domain | None = None, most: int | None = None, *, storm: bool = False
+    ) -> int:
+        """Run the interrupts that wait; return how many were for handles.
+
+        Args:
+            domain: of this domain alone; None for all, and to end the domains that are dying.
+            most: how many of handles at most; None for all.
+            storm: the events come in a flood, so that the kernel stays in its loop over them until
+                the next ``deliver``: their ports, unmasked meanwhile, stay masked until then
+                (Linux defers a "late EOI").
+
+        Raises:
+            ValueError: the domain was destroyed.
+        """
+        with self._lock:
+            kernels = (
+                [self._domains.kernel_of(domain)]
+                if domain
+                else list(self._domains.kernels.values())
+            )
+            count = 0
+            for kernel in kernels:
+                left = None if most is None else most - count
+                count += kernel.deliver(left, storm=storm)
+            if domain is None:
+                self._lives.go_on()
+            return count
 
     def check_clean(self) -> None:
-        """Check that no handle is open and no port bound but the kernels' own.
+        """Check that no handle is open and no port bound but those that were there before.
 
         Raises:
             AssertionError: something was left behind; the message says what, and where.
         """
         with self._lock:
             left: list[str] = []
-            for domid, domain in self._domains.items():
-                found = open_files(self._kernels[domain])
+            for domain, kernel in self._domains.kernels.items():
+                found = open_files(kernel)
                 found += [
                     f"port {port.port} ({port.state})"
-                    for port in self.ports(domid)
-                    if not port.kernel
+                    for port in port_table(kernel)
+                    if port.port not in kernel.own_ports and port.port not in kernel.domain.static
                 ]
                 if found:
-                    left.append(f"domain {domid}: {', '.join(found)}")
+                    left.append(f"domain {domain.domid}: {', '.join(found)}")
             if left:
                 raise AssertionError(f"left behind in {'; '.join(left)}")
 
-    def _boot(self, xen_domain: XenDomain) -> Domain:
-        kernel = Kernel(xen_domain, self._abi, self._xen.max_channels, immediate=self._immediate)
-        domain = Domain(kernel, self._lock, self._destroy)
-        self._kernels[domain] = kernel
-        self._domains[domain.domid] = domain
-        return domain
-
-    def _destroy(self, domain: Domain) -> None:
-        with self._lock:
-            kernel = self._kernel_of(domain)
-            if domain is self.dom0:
-                raise ValueError("dom0 cannot be destroyed")
-            del self._kernels[domain], self._domains[domain.domid]
-            kernel.shut_down()
-            self._xen.destroy(kernel.domain)
-
-    def _kernel_of(self, domain: Domain) -> Kernel:
-        if domain not in self._kernels:
-            raise ValueError(f"{domain!r} is no domain of this hypervisor, or no longer")
-        return self._kernels[domain]
+    def _boot(self, domain: XenDomain) -> Kernel:
+        try:
+            return Kernel(domain, self.configuration, self._random)
+        except OSError:
+            raise ValueError("max_ports is less than the kernel itself needs") from None

@@ -5,7 +5,8 @@ import threading
 
 from ..abi import DOMID_FIRST_RESERVED
 from .device import FakeDevice
-from .machine import Domain, Hypervisor
+from .domain import Domain
+from .machine import Hypervisor
 
 PREFIX = "fake:"
 
@@ -29,11 +30,15 @@ def default() -> Hypervisor:
         return _default
 
 
-def reset_default() -> None:
-    """Have ``fake:`` names mean a new hypervisor from now on; open handles keep the old one."""
+def reset_default(hypervisor: Hypervisor | None = None) -> None:
+    """Have ``fake:`` names mean another hypervisor from now on; open handles keep the old one.
+
+    Args:
+        hypervisor: that one; None for a new one.
+    """
     global _default  # noqa: PLW0603
     with _lock:
-        _default = None
+        _default = hypervisor
 
 
 # Without the lock, which another thread may have held as the parent forked.

@@ -27,7 +27,7 @@ class OpenChannel(Protocol):
 @pytest.fixture
 def xen() -> Iterator[Hypervisor]:
     """The fake's hypervisor, which must be clean in the end; a real device leaves it alone."""
-    hypervisor = Hypervisor()
+    hypervisor = Hypervisor(linux=(6, 12))
     yield hypervisor
     hypervisor.check_clean()
 

@@ -138,6 +138,17 @@ def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest) -> None
     assert guest.call("bind_virq", Virq.CON_RING)
 
 
+def test_a_guest_has_1023_ports(guest: Guest) -> None:
+    assert guest.call("use_up") == [1023, errno.ENOSPC]
+
+
+def test_the_ports_of_the_toolstacks_daemons_are_taken(channel: EventChannel, guest: Guest) -> None:
+    for port in (1, 2):  # xenstored's and xenconsoled's
+        with pytest.raises(OSError, match="bind_interdomain") as caught:
+            channel.bind_interdomain(guest.domid, port)
+        assert caught.value.errno == errno.EINVAL
+
+
 def test_a_process_of_the_guest_that_ends_leaves_a_port_to_connect_to(
     channel: EventChannel, guest: Guest, fence: Pair
 ) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyxenevtchn import EventChannel
+from pyxenevtchn import DOMID_SELF, EventChannel, RingOverflow
 
 from .events import TIMEOUT, Pair, expect, expect_nothing
 
@@ -59,6 +59,29 @@ def test_epoll_level_and_edge(pair: Pair, fence: Pair) -> None:
         expect(pair.far, pair.far_port, pair.far_port)
         assert level.poll(0) == []
         pair.far.unmask(pair.far_port)
+        pair.near.notify(pair.near_port)
+        assert edge.poll(TIMEOUT) == ready
+
+
+def test_an_edge_triggered_epoll_hears_nothing_of_an_overflow(pair: Pair, fence: Pair) -> None:
+    with select.epoll() as edge:
+        edge.register(pair.far, select.EPOLLIN | select.EPOLLET)
+        ready = [(pair.far.fileno(), select.EPOLLIN)]
+        for cycle in range(70):
+            near = pair.near.bind_unbound_port(DOMID_SELF)
+            far = pair.far.bind_interdomain(DOMID_SELF, near)
+            assert edge.poll(TIMEOUT if cycle == 0 else 0) == (ready if cycle == 0 else [])
+            expect_nothing(fence)
+            pair.far.unbind(far)
+            pair.near.unbind(near)
+        assert edge.poll(0) == []
+        with pytest.raises(RingOverflow):
+            pair.far.read()
+        assert readiness(pair.far) & ~select.POLLOUT == select.POLLERR
+        edge.poll(0)  # a fake's could be woken by that read
+        pair.far.reset()
+        assert readiness(pair.far) == select.POLLOUT
+        assert edge.poll(0) == []
         pair.near.notify(pair.near_port)
         assert edge.poll(TIMEOUT) == ready
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import functools
+import gc
 import os
 import resource
 import select
@@ -77,6 +78,7 @@ def loop(device: FakeDevice) -> Loop:
 
 
 def descriptors() -> set[str]:
+    gc.collect()  # what earlier tests left
     return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing's own descriptor is in it
 
 

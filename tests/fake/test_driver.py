@@ -2,26 +2,34 @@
 
 import errno
 import select
+from random import Random
 
 import pytest
 
 from pyxenevtchn import DOMID_SELF, Request, Virq
 from pyxenevtchn.abi import pack_ports, unpack_ports
+from pyxenevtchn.fake import KernelBug
+from pyxenevtchn.fake.configuration import Abi, Configuration, Delivery
 from pyxenevtchn.fake.driver import PAGE_BYTES, OpenFile
 from pyxenevtchn.fake.hypervisor import State, Xen
 from pyxenevtchn.fake.kernel import Kernel
+from pyxenevtchn.fake.xsm import Xsm
 
 from .test_hypervisor import refused
 
 
-@pytest.fixture
-def xen() -> Xen:
-    return Xen((4, 17), 131072)
+def boot(
+    linux: tuple[int, int] = (6, 12), abi: Abi = "fifo", delivery: Delivery = "immediate"
+) -> Kernel:
+    """Boot a dom0."""
+    configuration = Configuration(linux=linux, abi=abi, delivery=delivery)
+    xen = Xen((4, 17), configuration.max_channels, Xsm())
+    return Kernel(xen.domains[0], configuration, Random(0))  # noqa: S311 - no secret
 
 
 @pytest.fixture
-def kernel(xen: Xen) -> Kernel:
-    return Kernel(xen.domains[0], "fifo", 131072, immediate=True)
+def kernel() -> Kernel:
+    return boot()
 
 
 class File(OpenFile):
@@ -93,7 +101,7 @@ def test_an_overflow_is_said_once_and_reads_fail_until_reset(kernel: Kernel) -> 
     with refused(errno.EFBIG):
         file.read(4)
     file.ioctl(Request.RESET)
-    assert file.said[2:] == [0]
+    assert file.said[2:] == [select.POLLERR, 0]
     with refused(errno.EAGAIN):
         file.read(4)
 
@@ -149,8 +157,8 @@ def test_unbind_knows_ports_by_the_pages_that_the_kernel_has_made(kernel: Kernel
         file.ioctl(Request.UNBIND, 4096)
 
 
-def test_the_2_level_abi_has_all_its_channels_from_the_start(xen: Xen) -> None:
-    file = File(Kernel(xen.domains[0], "2l", 4096, immediate=True))
+def test_the_2_level_abi_has_all_its_channels_from_the_start() -> None:
+    file = File(boot(abi="2l"))
     with refused(errno.ENOTCONN):
         file.ioctl(Request.UNBIND, 4095)
     for request in (Request.UNBIND, Request.BIND_STATIC):
@@ -158,20 +166,62 @@ def test_the_2_level_abi_has_all_its_channels_from_the_start(xen: Xen) -> None:
             file.ioctl(request, 4096)
 
 
-def test_a_static_port_that_somebody_holds_is_busy(kernel: Kernel) -> None:
-    file, other = File(kernel), File(kernel)
-    port = other.ioctl(Request.BIND_UNBOUND_PORT, 0)
-    for held in (port, *kernel.own_ports):
-        with refused(errno.EBUSY):
-            file.ioctl(Request.BIND_STATIC, held)
-    with refused(errno.EISCONN):
-        other.ioctl(Request.BIND_STATIC, port)
+def test_before_linux_6_6_there_is_no_bind_static() -> None:
+    file = File(boot(linux=(6, 5)))
+    for port in (1, 131072):
+        with refused(errno.ENOSYS):
+            file.ioctl(Request.BIND_STATIC, port)
+    assert file.ring_size == 0
+
+
+def test_a_static_port_of_the_kernel_is_a_kernel_bug(kernel: Kernel) -> None:
+    file = File(kernel)
+    for port in kernel.own_ports:
+        with pytest.raises(KernelBug, match=f"bind_evtchn_to_irqhandler_chip: port {port} is held"):
+            file.ioctl(Request.BIND_STATIC, port)
     assert file.ports == {}
 
 
-def test_unbinding_a_static_port_leaves_it_open(kernel: Kernel, xen: Xen) -> None:
-    guest = xen.create()
-    port = kernel.domain.alloc_unbound(guest.domid)
+def test_from_linux_6_7_two_handles_can_hold_a_port_until_one_lets_it_go(kernel: Kernel) -> None:
+    owner, other = File(kernel), File(kernel)
+    sender, port = owner.connect()
+    assert owner.events() == [port]
+    assert other.ioctl(Request.BIND_STATIC, port) == 0
+    # The event that the owner has not unmasked yet is its alone.
+    assert other.events() == []
+    owner.write(pack_ports(port))
+    owner.ioctl(Request.NOTIFY, sender)
+    assert (owner.events(), other.events()) == ([port], [port])
+    # Whoever writes first lets the next event come, to both.
+    owner.ioctl(Request.NOTIFY, sender)
+    other.write(pack_ports(port))
+    assert (owner.events(), other.events()) == ([port], [port])
+    other.release()
+    owner.ioctl(Request.NOTIFY, sender)
+    assert owner.events() == []
+    with pytest.raises(KernelBug, match=rf"BUG_ON\(irq < 0\).*port {port}"):
+        owner.ioctl(Request.UNBIND, port)
+    # Nor does Xen get the port back.
+    assert port in kernel.domain.ports
+
+
+def test_in_linux_6_6_the_second_handle_is_refused_and_the_first_loses_its_port() -> None:
+    kernel = boot(linux=(6, 6))
+    owner, other = File(kernel), File(kernel)
+    sender, port = owner.connect()
+    with refused(errno.EBUSY):
+        other.ioctl(Request.BIND_STATIC, port)
+    assert other.ports == {}
+    other.release()
+    assert port not in kernel.domain.ports
+    owner.ioctl(Request.NOTIFY, sender)
+    with pytest.raises(KernelBug, match=rf"BUG_ON.*port {port}"):
+        owner.release()
+
+
+def test_unbinding_a_static_port_leaves_it_open(kernel: Kernel) -> None:
+    guest = kernel.domain
+    port = guest.alloc_unbound(0)
     sender = guest.bind_interdomain(0, port)
     file = File(kernel)
     file.ioctl(Request.BIND_STATIC, port)
@@ -189,8 +239,8 @@ def test_unbinding_a_static_port_leaves_it_open(kernel: Kernel, xen: Xen) -> Non
     assert port in kernel.domain.ports
 
 
-def test_a_static_port_that_is_let_go_before_delivery_keeps_its_event(xen: Xen) -> None:
-    kernel = Kernel(xen.domains[0], "fifo", 131072, immediate=False)
+def test_a_static_port_that_is_let_go_before_delivery_keeps_its_event() -> None:
+    kernel = boot(delivery="manual")
     port = kernel.domain.alloc_unbound(0)
     sender = kernel.domain.bind_interdomain(0, port)
     file = File(kernel)
@@ -203,16 +253,62 @@ def test_a_static_port_that_is_let_go_before_delivery_keeps_its_event(xen: Xen) 
     assert file.events() == [port]
 
 
-def test_a_number_that_a_static_bind_has_taken_is_given_to_nobody(kernel: Kernel) -> None:
+def test_a_number_that_a_static_bind_has_taken_makes_the_driver_forget_its_ports(
+    kernel: Kernel,
+) -> None:
+    file = File(kernel)
+    sender, receiver = file.connect()
+    assert file.events() == [receiver]
+    free = max(kernel.domain.ports) + 1
+    file.ioctl(Request.BIND_STATIC, free)
+    with refused(errno.EEXIST):
+        file.ioctl(Request.BIND_UNBOUND_PORT, 0)
+    assert free not in kernel.domain.ports
+    for port in (sender, receiver, free):
+        with refused(errno.ENOTCONN):
+            file.ioctl(Request.NOTIFY, port)
+    # What they were to be is there still, and nothing unmasks it.
+    kernel.domain.unmask(receiver)
+    for _ in range(2):
+        kernel.domain.send(sender)
+    assert file.events() == [receiver]
+    file.write(pack_ports(receiver))
+    assert file.events() == []
+    with pytest.raises(KernelBug, match="evtchn_release: interrupts go on to memory that is freed"):
+        file.release()
+
+
+def test_the_driver_goes_on_counting_the_ports_that_it_forgot(kernel: Kernel) -> None:
+    file = File(kernel)
+    for _ in range(63):
+        file.ioctl(Request.BIND_UNBOUND_PORT, 0)
+    file.ioctl(Request.BIND_STATIC, max(kernel.domain.ports) + 1)
+    with refused(errno.EEXIST):
+        file.ioctl(Request.BIND_UNBOUND_PORT, 0)
+    assert (file.ports, file.ring_size) == ({}, 64)
+    file.ioctl(Request.BIND_UNBOUND_PORT, 0)
+    assert file.ring_size == 128
+
+
+@pytest.mark.parametrize("linux", [(6, 6), (6, 7)])
+def test_a_number_that_another_handles_static_bind_has_taken(linux: tuple[int, int]) -> None:
+    kernel = boot(linux=linux)
     file, other = File(kernel), File(kernel)
     free = max(kernel.domain.ports) + 1
     file.ioctl(Request.BIND_STATIC, free)
-    for handle, number in ((file, errno.EEXIST), (other, errno.EBUSY)):
-        with refused(number):
-            handle.ioctl(Request.BIND_UNBOUND_PORT, 0)
-    assert free not in kernel.domain.ports
-    file.ioctl(Request.UNBIND, free)
-    assert other.ioctl(Request.BIND_UNBOUND_PORT, 0) == free
+    if linux == (6, 6):
+        with refused(errno.EBUSY):
+            other.ioctl(Request.BIND_UNBOUND_PORT, 0)
+        assert free not in kernel.domain.ports
+    else:
+        assert other.ioctl(Request.BIND_UNBOUND_PORT, 0) == free
+        sender = other.ioctl(Request.BIND_INTERDOMAIN, 0, free)
+        other.events()
+        other.ioctl(Request.NOTIFY, sender)
+        assert (file.events(), other.events()) == ([free], [free])
+        other.ioctl(Request.UNBIND, free)
+    with pytest.raises(KernelBug, match="BUG_ON"):
+        file.ioctl(Request.UNBIND, free)
 
 
 def test_domids_are_cut_to_16_bits_after_the_restriction_is_checked(kernel: Kernel) -> None:
@@ -250,8 +346,9 @@ def test_a_release_unbinds_every_port(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize(("abi", "forwards"), [("fifo", False), ("2l", True)])
-def test_waiting_interrupts_run_in_the_order_of_the_abi(xen: Xen, abi: str, forwards: bool) -> None:
-    kernel = Kernel(xen.domains[0], abi, 4096, immediate=False)
+def test_waiting_interrupts_run_in_the_order_of_the_abi(abi: Abi, forwards: bool) -> None:
+    kernel = boot(abi=abi, delivery="manual")
+    kernel.deliver()
     file = File(kernel)
     pairs = [file.connect() for _ in range(5)]
     assert kernel.deliver() == 5
@@ -265,12 +362,83 @@ def test_waiting_interrupts_run_in_the_order_of_the_abi(xen: Xen, abi: str, forw
     assert file.events() == (receivers if forwards else receivers[::-1])
 
 
-def test_an_event_whose_port_is_closed_before_delivery_is_lost(xen: Xen) -> None:
-    kernel = Kernel(xen.domains[0], "fifo", 131072, immediate=False)
+@pytest.mark.parametrize(("abi", "free"), [("fifo", False), ("2l", True)])
+def test_an_event_whose_port_is_closed_before_delivery_is_lost(abi: Abi, free: bool) -> None:
+    kernel = boot(abi=abi, delivery="manual")
     file = File(kernel)
     sender, receiver = file.connect()
     file.ioctl(Request.UNBIND, receiver)
-    assert file.ioctl(Request.BIND_UNBOUND_PORT, 0) == receiver
+    # With the FIFO ABI the number is in the queue still, and free once it is out of that.
+    assert (file.ioctl(Request.BIND_UNBOUND_PORT, 0) == receiver) is free
     assert kernel.deliver() == 0
     assert file.events() == []
     file.ioctl(Request.NOTIFY, sender)
+    if not free:
+        assert file.ioctl(Request.BIND_UNBOUND_PORT, 0) == receiver
+
+
+def test_the_2_level_abi_goes_on_after_the_last_event_and_round() -> None:
+    kernel = boot(abi="2l", delivery="manual")
+    file = File(kernel)
+    pairs = [file.connect() for _ in range(6)]
+    kernel.deliver()
+    receivers = file.events()
+    file.write(pack_ports(receivers))
+
+    def order(*sent: int) -> list[int]:
+        for index in sent:
+            file.ioctl(Request.NOTIFY, pairs[index][0])
+        kernel.deliver()
+        came = file.events()
+        file.write(pack_ports(came))
+        return [receivers.index(port) for port in came]
+
+    assert order(2) == [2]
+    assert order(5, 1, 4, 2, 0, 3) == [3, 4, 5, 0, 1, 2]
+    assert order(1, 2, 5) == [5, 1, 2]
+    # The timer's interrupt comes first, and moves nothing.
+    kernel.domain.raise_virq(Virq.TIMER)
+    assert order(0, 1, 2, 3) == [3, 0, 1, 2]
+
+
+def test_events_can_be_delivered_one_by_one() -> None:
+    kernel = boot(delivery="manual")
+    file = File(kernel)
+    ports = [file.connect()[1] for _ in range(5)]
+    assert kernel.deliver(0) == 0
+    assert kernel.deliver(2) == 2
+    assert file.events() == ports[:2]
+    assert kernel.deliver(9) == 3
+    assert file.events() == ports[2:]
+
+
+def test_in_a_storm_what_is_unmasked_stays_masked_until_it_is_over() -> None:
+    kernel = boot(delivery="manual")
+    file = File(kernel)
+    calm, calm_port = file.connect()
+    assert kernel.deliver() == 1
+    sender, port = file.connect()
+    assert kernel.deliver(storm=True) == 1
+    assert file.events() == [calm_port, port]
+    file.write(pack_ports([calm_port, port]))
+    for each in (calm, sender):
+        file.ioctl(Request.NOTIFY, each)
+    bound = kernel.domain.ports
+    assert [(bound[p].pending, bound[p].masked) for p in (calm_port, port)] == [
+        (True, False), (True, True),
+    ]  # fmt: skip
+    # Its EOI comes when the kernel has left its loop over the flood.
+    assert kernel.deliver() == 2
+    assert file.events() == [calm_port, port]
+
+
+def test_a_port_that_is_let_go_in_a_storm_is_forgotten_by_it() -> None:
+    kernel = boot(delivery="manual")
+    file = File(kernel)
+    sender, port = file.connect()
+    kernel.deliver(storm=True)
+    file.write(pack_ports(port))
+    file.ioctl(Request.UNBIND, port)
+    assert file.ioctl(Request.BIND_INTERDOMAIN, 0, sender) == port
+    assert kernel.deliver() == 1
+    assert kernel.domain.ports[port].masked

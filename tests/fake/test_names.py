@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pyxenevtchn import EventChannel, Virq
-from pyxenevtchn.fake import default, reset_default
+from pyxenevtchn.fake import Hypervisor, default, reset_default
 
 from ..concurrency import child
 
@@ -78,3 +78,11 @@ def test_a_child_process_has_a_hypervisor_of_its_own() -> None:
         channel.bind_virq(Virq.DEBUG)
         with child(lambda: EventChannel.open("fake:").bind_virq(Virq.DEBUG)):
             pass
+
+
+def test_the_hypervisor_that_names_mean_can_be_any() -> None:
+    xen = Hypervisor(linux=(6, 6))
+    reset_default(xen)
+    assert default() is xen
+    with EventChannel.open("fake:") as channel:
+        channel.bind_static(100)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pyxenevtchn import DOMID_SELF, Device, EventChannel, RingOverflow, Virq
 from pyxenevtchn.abi import Request
-from pyxenevtchn.fake import FakeDevice, Hypervisor, Port, default, reset_default
+from pyxenevtchn.fake import FakeDevice, Hypervisor, Port, reset_default
 from pyxenevtchn.fake.remote import RemoteHypervisor
 
 from ..contract.events import TIMEOUT, connect
@@ -71,8 +71,8 @@ class FakeMachine:
     patience = 0.0
 
     def __init__(self) -> None:
-        reset_default()
-        self.xen: Hypervisor = default()
+        self.xen: Hypervisor = Hypervisor(linux=(6, 12))
+        reset_default(self.xen)
 
     def open(self, *, nonblocking: bool = True) -> tuple[EventChannel, Notify]:
         device = self.device(nonblocking=nonblocking)
@@ -164,7 +164,7 @@ def _open(*, nonblocking: bool) -> tuple[EventChannel, Notify]:
 
 
 def _candidates(ports: Iterable[Port]) -> set[int]:
-    return {port.port for port in ports if not port.kernel} | {STATIC_PORT}
+    return {port.port for port in ports if not (port.kernel or port.daemon)} | {STATIC_PORT}
 
 
 def _notify(fd: int, port: int) -> int:

@@ -1,0 +1,325 @@
+"""Domain: one of a fake's domains, for tests to play with; and what its port table says."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..abi import Request
+from ..channel import EventChannel
+from .descriptor import PollDescriptor
+from .device import Description, FakeDevice
+from .driver import OpenFile
+from .hypervisor import State
+from .kernel import Kernel
+from .life import Lives
+
+OPERATIONS = (*Request, "read", "write")
+"""What can be made to fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A line of a domain's port table, as lsevtchn lists it, and what it does not know.
+
+    Attributes:
+        port: the number.
+        state: what it is bound to.
+        remote_domid: the domain that may connect to it, or is connected; None for the others.
+        remote_port: the other end's number, while connected; else None.
+        virq: the VIRQ's number; else None.
+        pending: whether an event waits in Xen.
+        masked: whether it has to.
+        kernel: whether the domain's kernel holds the port itself.
+        daemon: which daemon of dom0 holds it, xenstored or xenconsoled; else None.
+        static: whether it was made for BIND_STATIC.
+    """
+
+    port: int
+    state: State
+    remote_domid: int | None
+    remote_port: int | None
+    virq: int | None
+    pending: bool
+    masked: bool
+    kernel: bool
+    daemon: str | None = None
+    static: bool = False
+
+
+def port_table(kernel: Kernel) -> tuple[Port, ...]:
+    """List a domain's ports, by number: its kernel's own too."""
+    return tuple(
+        Port(
+            port=port,
+            state=evtchn.state,
+            remote_domid=evtchn.remote_domid,
+            remote_port=evtchn.peer.port if evtchn.peer else None,
+            virq=evtchn.virq,
+            pending=evtchn.pending,
+            masked=evtchn.masked,
+            kernel=(holder := kernel.own_ports.get(port)) == "kernel",
+            daemon=None if holder == "kernel" else holder,
+            static=port in kernel.domain.static,
+        )
+        for port, evtchn in sorted(kernel.domain.ports.items())
+    )
+
+
+class Domains:
+    """The domains of a hypervisor, and their kernels; those that ended or were saved are not here.
+
+    Attributes:
+        lock: held by whoever looks at or changes anything of the models.
+        kernels: the kernel of each.
+        saved: those that are in a file, by the domid that they had.
+    """
+
+    def __init__(self) -> None:
+        # Reentrant, for signal handlers.
+        self.lock = threading.RLock()
+        self.kernels: dict[Domain, Kernel] = {}
+        self.saved: dict[int, Domain] = {}
+
+    def domids(self) -> list[int]:
+        """List the domids, in the order of the domains."""
+        return [domain.domid for domain in self.kernels]
+
+    def find(self, domid: int) -> "Domain":
+        """Return the domain with this domid.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for domain in self.kernels:
+            if domain.domid == domid:
+                return domain
+        there = ", ".join(map(str, self.domids()))
+        raise LookupError(f"there is no domain {domid}: the domids are {there}")
+
+    def kernel_of(self, domain: "Domain") -> Kernel:
+        """Return a domain's kernel.
+
+        Raises:
+            ValueError: the domain is not here.
+        """
+        if domain not in self.kernels:
+            raise ValueError(f"{domain!r} is no domain of this hypervisor, or no longer")
+        return self.kernels[domain]
+
+
+class Domain:
+    """A domain of a Hypervisor, running Linux. Any thread may call anything at any time."""
+
+    def __init__(self, kernel: Kernel, domains: Domains, lives: Lives) -> None:
+        self._kernel = kernel
+        self._lock = domains.lock
+        self._domains = domains
+        self._lives = lives
+        domains.kernels[self] = kernel
+
+    @property
+    def domid(self) -> int:
+        """The domain's number."""
+        return self._kernel.domain.domid
+
+    def __repr__(self) -> str:
+        state = "saved" if self._kernel.saved else self._kernel.gone
+        return f"<Domain {self.domid}{f' {state}' if state else ''}>"
+
+    def open(self, *, nonblocking: bool = True) -> EventChannel:
+        """Open a handle, as a process in this domain would.
+
+        Raises:
+            OSError: EMFILE; ENODEV, the domain was destroyed.
+        """
+        return EventChannel(self.device(nonblocking=nonblocking))
+
+    def device(self, *, nonblocking: bool = True, cloexec: bool = True) -> FakeDevice:
+        """Open the device alone: the driver's file operations, without an EventChannel.
+
+        Raises:
+            OSError: EMFILE; ENODEV, the domain was destroyed.
+        """
+        with self._lock:
+            descriptor = PollDescriptor(os.getpid())
+            try:
+                file = self.open_file(descriptor.show)
+            except BaseException:
+                descriptor.close()
+                raise
+            description = Description(file, descriptor, self._lock, self._kernel)
+            return FakeDevice.open(
+                description, self._name, nonblocking=nonblocking, cloexec=cloexec
+            )
+
+    def open_file(self, on_poll: Callable[[int], None]) -> OpenFile:
+        """Open a file of the driver without a descriptor, for those who serve it to others.
+
+        Args:
+            on_poll: called when what poll says changes (see driver.OpenFile).
+
+        Raises:
+            OSError: ENODEV, the domain was destroyed.
+        """
+        with self._lock:
+            try:
+                self._kernel.check("open")
+            except OSError as error:
+                error.filename = self._name
+                raise
+            return OpenFile(self._kernel, on_poll)
+
+    @property
+    def _name(self) -> str:
+        return f"fake:?domid={self.domid}" if self.domid else "fake:"
+
+    def fail_next(self, request: Request | Literal["read", "write"], errno: int) -> None:
+        """Make the next such call of a handle in this domain fail, and change nothing.
+
+        Called again for the same request, the one after fails too.
+
+        Args:
+            request: which request, or "read" or "write".
+            errno: what it fails with.
+
+        Raises:
+            ValueError: there is no such request.
+        """
+        if request not in OPERATIONS:
+            raise ValueError(f"request must be one of {', '.join(OPERATIONS)}, not {request!r}")
+        with self._lock:
+            self._kernel.fail_next(request, errno)
+
+    def pause(self) -> None:
+        """Stop the domain's vCPUs, as ``xl pause`` does.
+
+        Whatever is sent to it waits for ``unpause``. A real domain's processes stop as well; here
+        calls of its handles work on, and hear nothing.
+
+        Raises:
+            ValueError: it is dom0, or runs no longer.
+        """
+        with self._running("paused"):
+            self._kernel.pause()
+
+    def unpause(self) -> None:
+        """Let the domain's vCPUs run again: what waits comes, in the ABI's order.
+
+        Raises:
+            ValueError: it is dom0, or runs no longer.
+        """
+        with self._running("unpaused"):
+            self._kernel.unpause()
+
+    def checkpoint(self) -> None:
+        """Save the domain and let it go on, as ``xl save -c`` does: everything survives.
+
+        dom0 gets one VIRQ_DOM_EXC.
+
+        Raises:
+            ValueError: it is dom0, or runs no longer.
+        """
+        with self._running("checkpointed"):
+            self._lives.checkpoint()
+
+    def save(self) -> None:
+        """Save the domain to a file, as ``xl save`` does: it is no more, until ``restore``.
+
+        Its ends of channels are gone, as with ``destroy``, and dom0 gets VIRQ_DOM_EXC three times,
+        as with ``shutdown``.
+        A call of its handles is a ValueError meanwhile.
+
+        Raises:
+            ValueError: it is dom0, or runs no longer.
+        """
+        with self._running("saved"):
+            del self._domains.kernels[self]
+            self._domains.saved[self.domid] = self
+            self._lives.save(self._kernel)
+
+    def restore(self) -> None:
+        """Restore the domain that was saved, as ``xl restore`` does: with a new domid.
+
+        Its handles keep what is in their rings, and believe that they have their ports. In truth
+        those are gone: no event comes, ``notify`` does nothing, and where one is let go, by
+        ``unbind``, by ``close`` or by the end of the process, a real kernel crashes, here there is
+        a KernelBug, unless the number was given again: then its new owner loses it. New handles
+        work.
+
+        Raises:
+            ValueError: it was not saved.
+        """
+        with self._lock:
+            if not self._kernel.saved:
+                raise ValueError(f"{self!r} was not saved")
+            del self._domains.saved[self.domid]
+            self._lives.restore(self._kernel)
+            self._domains.kernels[self] = self._kernel
+
+    def shutdown(self) -> None:
+        """Let the domain shut itself down; the toolstack destroys what is left.
+
+        dom0 gets VIRQ_DOM_EXC three times: as it has shut down, and as with ``destroy``. Those that
+        come before the port is unmasked are one, so with "immediate" delivery it hears of two; with
+        "manual" there is a ``deliver`` between each and the next.
+
+        Raises:
+            ValueError: it is dom0, or runs no longer.
+        """
+        self._end("shut down")
+
+    def crash(self, *, preserve: bool = False) -> None:
+        """Let the domain's kernel crash.
+
+        Args:
+            preserve: the toolstack leaves the domain as it is (on_crash=preserve): dom0 hears of it
+                once, its ports stay, can even be connected to, and nobody answers, until
+                ``destroy``. Else it is as with ``shutdown``.
+
+        Raises:
+            ValueError: it is dom0, or runs no longer.
+        """
+        if not preserve:
+            self._end("crashed")
+            return
+        with self._running("crashed"):
+            self._lives.crash_and_stay(self._kernel)
+
+    def destroy(self) -> None:
+        """Destroy the domain, its processes included.
+
+        Its ports are closed: the other ends become unbound and hear nothing, and dom0 gets
+        VIRQ_DOM_EXC twice: as it is dead, and as its domid is free (Xen). With "manual" delivery
+        the second comes with the ``deliver`` after the first; meanwhile the domain is dying: to
+        connect to it is EINVAL, and ESRCH after that.
+
+        A real domain's processes are no more; here its handles live on, poll as POLLERR, and fail
+        every call but close with ENODEV.
+
+        Raises:
+            ValueError: it is dom0, or was destroyed already.
+        """
+        with self._lock:
+            self._domains.kernel_of(self)
+            if self.domid == 0:
+                raise ValueError("dom0 cannot be destroyed")
+            del self._domains.kernels[self]
+            self._lives.destroy(self._kernel)
+
+    def _end(self, how: str) -> None:
+        with self._running(how):
+            del self._domains.kernels[self]
+            self._lives.shut_down(self._kernel, how)
+
+    @contextlib.contextmanager
+    def _running(self, what: str) -> Iterator[None]:
+        """Hold the lock; refuse what only a guest that runs can do."""
+        with self._lock:
+            if self.domid == 0:
+                raise ValueError(f"dom0 cannot be {what}")
+            if not self._kernel.alive or self._kernel.saved:
+                raise ValueError(f"{self!r} does not run")
+            yield
