@@ -175,8 +175,8 @@ static ssize_t make_call(fake_file file, int fd, uint32_t what, const void *data
     pthread_setcancelstate(cancelstate, NULL);
     if (answered && answer.result >= 0)
         return answer.result;
-    if (answered)
-        errno = -answer.result;
+    if (answered) /* what would have been a kernel's bug is no errno */
+        errno = -answer.result < 4096 ? -answer.result : EIO;
     else
         say_gone();
     return -1;

@@ -81,9 +81,15 @@ def xenevtchn_environment() -> Iterator[ProgramEnvironment]:
     """The environment, for ``subprocess``, of programs with a fake Xen of the test's own."""
     from .fake.server import serving  # noqa: PLC0415
 
-    with TemporaryDirectory(prefix="xenevtchn-") as folder, serving(f"{folder}/socket"):
+    bugs: list[str] = []
+    with (
+        TemporaryDirectory(prefix="xenevtchn-") as folder,
+        serving(f"{folder}/socket", bugs.append),
+    ):
         environment = ProgramEnvironment(f"{folder}/socket")
         yield environment
+        if bugs:
+            pytest.fail(f"kernel bug: {'; '.join(bugs)}")
         environment.hypervisor.check_clean()
 
 

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import sys
 
 import click
 
@@ -79,6 +80,12 @@ class Commands(Group):
             raise click.ClickException(_message(error)) from error
         except (ChannelClosed, ValueError) as error:
             raise click.ClickException(_message(error)) from error
+        except Exception as error:
+            # It can be a fake's only where one has been loaded.
+            failure = sys.modules.get("pyxenevtchn.fake.failure")
+            if failure and isinstance(error, failure.KernelBug):
+                raise click.ClickException(f"kernel bug: {error}") from error
+            raise
 
 
 def _message(error: Exception) -> str:

@@ -10,53 +10,17 @@ from collections.abc import Iterator
 
 import click
 
-from ..abi import virq_name
 from ..fake import preload, server
-from ..fake.hypervisor import State
-from ..fake.machine import Port
-from ..fake.names import PREFIX, parse
+from ..fake.machine import Hypervisor
+from ..fake.names import PREFIX
 from ..fake.remote import RemoteHypervisor
 from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
 from . import program
 from .commands import Group
 from .ending import end_by
-from .options import DOMAIN, VIRQ, F
-
-
-def socket_option(command: F) -> F:
-    """Give a command ``--socket``."""
-    return click.option(
-        "--socket",
-        "path",
-        type=click.Path(),
-        callback=_check_path,
-        metavar="PATH",
-        help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
-    )(command)
-
-
-def socket_path(ctx: click.Context, path: str | None) -> str:
-    """Return the socket that was named, or else that of the device that was.
-
-    Raises:
-        click.UsageError: neither was.
-    """
-    if path is not None:
-        return path
-    named = ctx.obj, os.environ.get(DEVICE_VARIABLE), os.environ.get(preload.VARIABLE)
-    found = _parse(next(filter(None, named), ""))[0]
-    if found is None:
-        raise click.UsageError(
-            f"name the server's socket: --socket PATH, or {DEVICE_VARIABLE}={PREFIX}unix:PATH", ctx
-        )
-    return found
-
-
-def _check_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
-    # In a device's name what follows a question mark is the domain's.
-    if path is not None and (not path or "?" in path):
-        raise click.BadParameter(f"{path!r} is no path of {PREFIX}unix:PATH", ctx, param)
-    return path
+from .fake_controls import CONTROLS
+from .fake_options import hypervisor_options, parse_device, socket_option, socket_path
+from .options import DOMAIN
 
 
 def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) -> int | None:
@@ -71,10 +35,6 @@ def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) 
     return fd
 
 
-def _parse(device: str) -> tuple[str | None, int]:
-    return parse(device) if device.startswith(PREFIX) else (None, 0)
-
-
 @click.group(cls=Group)
 def fake() -> None:
     """Play Xen for several processes: a hypervisor behind a socket.
@@ -84,8 +44,13 @@ def fake() -> None:
     """
 
 
+for control in CONTROLS:
+    fake.add_command(control)
+
+
 @fake.command()
 @socket_option
+@hypervisor_options
 @click.option(
     "--ready-fd",
     type=click.IntRange(min=0),
@@ -94,7 +59,9 @@ def fake() -> None:
     help="Write a newline to this descriptor, and close it, when clients can come.",
 )
 @click.pass_context
-def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
+def serve(
+    ctx: click.Context, path: str | None, ready_fd: int | None, hypervisor: Hypervisor
+) -> None:
     """Serve a new hypervisor with a dom0.
 
     It goes on until Ctrl-C or SIGTERM. One line on standard output says when clients can come. Only
@@ -104,6 +71,9 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
     path = socket_path(ctx, path)
 
     def ready() -> None:
+        seed = hypervisor.configuration.seed
+        if seed is not None:
+            click.echo(f"seed {seed}", err=True)
         click.echo(f"serving {PREFIX}unix:{path}")
         if ready_fd is not None:
             os.write(ready_fd, b"\n")
@@ -111,7 +81,7 @@ def serve(ctx: click.Context, path: str | None, ready_fd: int | None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         end_by(number)
-    server.serve(path, ready)
+    server.serve(path, hypervisor, ready, _say_bug)
 
 
 @fake.command(context_settings={"allow_interspersed_args": False})
@@ -132,7 +102,7 @@ def run(
 
     In what is run, the other `xenevtchn fake` commands need no --socket.
     """
-    place, domain = _parse(ctx.obj or os.environ.get(DEVICE_VARIABLE) or "")
+    place, domain = parse_device(ctx.obj or os.environ.get(DEVICE_VARIABLE) or "")
     if path is None:
         path, domid = place, domain if domid is None else domid
     executable = program.find(command[0])
@@ -157,7 +127,7 @@ def run(
     with _folder() as folder:
         path = f"{folder}/socket"
         environment = preload.environment(base, path, domid or 0)
-        with server.serving(path) as own:
+        with server.serving(path, _say_bug) as own:
             process = program.start(executable, command, environment, mask)
             server.allow_many_descriptors()
             status = program.wait(process)
@@ -166,62 +136,8 @@ def run(
     ctx.exit(status or int(check and bool(own.left)))
 
 
-@fake.command("raise-virq")
-@click.argument("virq", type=VIRQ)
-@click.option(
-    "--domain",
-    "domid",
-    type=DOMAIN,
-    default=0,
-    show_default=True,
-    metavar="DOMID",
-    help="Where; dom0 alone handles global VIRQs.",
-)
-@socket_option
-@click.pass_context
-def raise_virq(ctx: click.Context, virq: int, domid: int, path: str | None) -> None:
-    """Raise a VIRQ, as Xen does.
-
-    VIRQ is a name or a number. Where nobody has bound it nothing happens.
-    """
-    RemoteHypervisor(socket_path(ctx, path)).raise_virq(virq, domid)
-
-
-@fake.command()
-@click.argument("domid", type=DOMAIN, default=0)
-@socket_option
-@click.pass_context
-def ports(ctx: click.Context, domid: int, path: str | None) -> None:
-    """List a domain's ports, as lsevtchn does.
-
-    The domain is DOMID, or dom0.
-    """
-    for port in RemoteHypervisor(socket_path(ctx, path)).ports(domid):
-        click.echo(_describe(port))
-
-
-@fake.command("create-domain")
-@click.argument("domid", type=DOMAIN, required=False)
-@socket_option
-@click.pass_context
-def create_domain(ctx: click.Context, domid: int | None, path: str | None) -> None:
-    """Create a domain and print its domid.
-
-    It is DOMID, or the next one that none has had.
-    """
-    click.echo(RemoteHypervisor(socket_path(ctx, path)).create_domain(domid))
-
-
-@fake.command("destroy-domain")
-@click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:
-    """Destroy a domain, with all its ports.
-
-    The handles of its processes fail with ENODEV.
-    """
-    RemoteHypervisor(socket_path(ctx, path)).destroy_domain(domid)
+def _say_bug(text: str) -> None:
+    click.echo(f"kernel bug: {text}", err=True)
 
 
 @contextlib.contextmanager
@@ -233,29 +149,3 @@ def _folder() -> Iterator[str]:
         raise
     with folder as name:
         yield name
-
-
-def _describe(port: Port) -> str:
-    match port.state:
-        case State.UNBOUND:
-            what = f"Interdomain (Waiting connection) - Remote Domain {port.remote_domid}"
-        case State.INTERDOMAIN:
-            what = (
-                f"Interdomain (Connected) - Remote Domain {port.remote_domid},"
-                f" Port {port.remote_port}"
-            )
-        case State.VIRQ:
-            what = f"Virtual IRQ {port.virq} ({virq_name(port.virq or 0)})"
-        case State.IPI:
-            what = "IPI"
-    marks = [
-        word
-        for word, given in (
-            ("kernel", port.kernel),
-            ("pending", port.pending),
-            ("masked", port.masked),
-        )
-        if given
-    ]
-    suffix = f" [{', '.join(marks)}]" if marks else ""
-    return f"{port.port:4}: VCPU 0: {what}{suffix}"

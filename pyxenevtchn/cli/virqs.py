@@ -1,13 +1,20 @@
 """xenevtchn virqs: what VIRQs there are, and which are free."""
 
+import contextlib
 import errno
+import os
+from pathlib import Path
 
 import click
 
-from ..abi import KERNEL, Virq, virq_holder, virq_meaning
+from ..abi import KERNEL, Machine, Virq, virq_holder, virq_meaning
 from ..channel import EventChannel
+from ..fake.names import parse
+from ..fake.remote import RemoteHypervisor
 from .options import device_option, is_fake
 from .output import bold, confirm, say
+
+_GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 
 _HEAD = ("NUMBER", "NAME", "SCOPE", "USUAL HOLDER", "MEANING")
 
@@ -19,13 +26,20 @@ def virqs(*, probe: bool, device: str) -> None:
     """List Xen's VIRQs, their usual holders and their meanings.
 
     A vcpu or domain VIRQ can be bound in each domain; a global one comes to dom0 alone, unless the
-    toolstack says otherwise. The usual holder is dom0's.
+    toolstack says otherwise. The usual holder is dom0's, on a machine such as this or the fake's.
 
     --probe binds each and unbinds it at once. It asks first on a real device: a program that starts
     at that very moment could find its VIRQ taken.
     """
+    machine = _machine(device)
     rows: list[tuple[str, ...]] = [
-        (str(int(virq)), virq.name, str(virq.scope), _holder(virq), virq_meaning(virq))
+        (
+            str(int(virq)),
+            virq.name,
+            str(virq.scope),
+            _holder(virq, machine),
+            virq_meaning(virq, machine),
+        )
         for virq in Virq
     ]
     head: tuple[str, ...] = _HEAD
@@ -42,8 +56,23 @@ def virqs(*, probe: bool, device: str) -> None:
         say(bold(line) if row is head else line)
 
 
-def _holder(virq: Virq) -> str:
-    holder = virq_holder(virq)
+def _machine(device: str) -> Machine:
+    """Tell what kind of dom0 the device's machine has, or one like this would have."""
+    if is_fake(device):
+        path = parse(device)[0]
+        with contextlib.suppress(OSError):  # nobody serves there
+            return RemoteHypervisor(path).configuration().machine if path else "pv"
+        return "pv"
+    if os.uname().machine == "aarch64":
+        return "arm64"
+    with contextlib.suppress(OSError):
+        if _GUEST_TYPE.read_text() == "PVH\n":
+            return "pvh"
+    return "pv"
+
+
+def _holder(virq: Virq, machine: Machine) -> str:
+    holder = virq_holder(virq, machine)
     if holder is None:
         return "-"
     return holder if holder == KERNEL else holder.partition(",")[0]

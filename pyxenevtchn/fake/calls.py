@@ -9,7 +9,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..abi import PORT_BYTES, Request
-from .protocol import ANSWER, CALL, CALL_MAX, PAGE, REQUESTS, SIZE, STRUCTS, Call
+from .failure import KernelBug
+from .protocol import (
+    ANSWER,
+    CALL,
+    CALL_MAX,
+    KERNEL_BUG,
+    PAGE,
+    REFUSED,
+    REQUESTS,
+    SIZE,
+    STRUCTS,
+    Call,
+)
 
 if TYPE_CHECKING:
     from .driver import OpenFile
@@ -89,8 +101,12 @@ class Calls:
         try:
             answer = call(self, data)
         except OSError as error:
-            self._note = " ".join(getattr(error, "__notes__", ())).encode()[:PAGE]
-            answer = _pack(-(error.errno or 0), len(self._note))
+            answer = self._explained(-(error.errno or 0), *getattr(error, "__notes__", ()))
+        except KernelBug as bug:
+            self._server.on_bug(str(bug))
+            answer = self._explained(-KERNEL_BUG, str(bug))
+        except ValueError as refusal:
+            answer = self._explained(-REFUSED, str(refusal))
         except struct.error:  # it is not of that size
             self.close()
             return
@@ -102,6 +118,10 @@ class Calls:
             self.close()
         except OSError:
             self._gone()
+
+    def _explained(self, result: int, *notes: str) -> bytes:
+        self._note = " ".join(notes).encode()[:PAGE]
+        return _pack(result, len(self._note))
 
     def _gone(self) -> None:
         """End it: the other end has gone and left unread what it was given."""
@@ -120,7 +140,11 @@ class Calls:
             return
         self._server.forget(fd)
         self._server.left_by(self, self._file, said=said)
-        self._connection.close()
+        with self._connection:
+            if said and self._file.bug:
+                answer = self._explained(-KERNEL_BUG, self._file.bug)
+                with contextlib.suppress(OSError):
+                    self._connection.send(answer + self._note)
 
     def _read(self, data: bytes) -> bytes:
         ports = self.model.read(SIZE.unpack(data)[0])

@@ -13,12 +13,15 @@ from collections import deque
 from ..abi import PORT_BYTES, Packed, Request
 from .descriptor import Descriptor
 from .device import Description, FakeDevice
+from .failure import KernelBug
 from .protocol import (
     ANSWER,
     CALL,
     CALL_MAX,
+    KERNEL_BUG,
     LINE_MAX,
     PAGE,
+    REFUSED,
     REQUESTS,
     SIZE,
     STRUCTS,
@@ -78,11 +81,18 @@ class RemoteFile:
         return self._call(Call.WRITE, data[:whole])[0]
 
     def release(self) -> None:
-        """Have the server close the file, whose descriptors are closed, and wait until it has."""
+        """Have the server close the file, whose descriptors are closed, and wait until it has.
+
+        Raises:
+            KernelBug: a real kernel would have crashed.
+        """
+        said = b""
         while self._idle:
             with self._idle.pop() as connection, contextlib.suppress(ConnectionError):
                 connection.sendall(CALL.pack(Call.CLOSE, 0))
-                connection.recv(1)
+                said += connection.recv(CALL_MAX)
+        if said:
+            raise KernelBug(said[ANSWER.size :].decode())
 
     def disown(self) -> None:
         """Leave it, in a child process, to the parent."""
@@ -106,7 +116,7 @@ class RemoteFile:
             raise server_gone() from None
         self._idle.append(connection)
         if result < 0:
-            raise _error(-result, rest.decode())
+            raise _failure(-result, rest.decode())
         return result, rest
 
     def _attach(self) -> socket.socket:
@@ -134,9 +144,13 @@ def _exchange(connection: socket.socket, what: int, data: Packed) -> tuple[int, 
         answer += more
 
 
-def _error(number: int, note: str) -> OSError:
+def _failure(number: int, note: str) -> Exception:
     # Not a local variable of whom raises it: that is a cycle, which keeps alive what every caller
     # has until it is collected.
+    if number == KERNEL_BUG:
+        return KernelBug(note)
+    if number == REFUSED:
+        return ValueError(note)
     error = OSError(number, os.strerror(number))
     if note:
         error.add_note(note)

@@ -25,7 +25,8 @@ connections about the file, and no longer.
 A call is two 32-bit words, what is called and how many bytes follow, and those; an answer is two as
 well, the result and how many bytes follow. All of it is in the machine's order. A failed call's
 result is the errno negated, and no bytes follow it: the second word says how long a note on it is,
-which the next call may ask for.
+which the next call may ask for. Two numbers there are no errnos: KERNEL_BUG, for what would have
+been a bug of a real kernel (failure.KernelBug), and REFUSED, for what makes no sense.
 
     what                  bytes               result           bytes of the answer
     a request's number    its struct          the port, or 0
@@ -46,16 +47,24 @@ of a signal handler, by closing its connection. UNDO takes back what the last an
 not; and it gives up a WAIT, for it may be sent while that has no answer yet.
 
 CLOSE is for those who have just closed a descriptor: when the connection ends, the file has been
-closed, if that was the last one. A file that nobody has said this of was left open by its program.
+closed, if that was the last one; where that was a kernel's bug, such an answer and its note come
+before. A file that nobody has said this of was left open by its program.
 
 And there is the hypervisor (see machine.Hypervisor and machine.Domain), on any connection:
 
+    configuration                      ok JSON: an object with the fields of Configuration
     raise_virq VIRQ [DOMID]            ok
+    set_virq_handler VIRQ DOMID        ok
+    deliver DOMID MOST STORM           ok COUNT; DOMID and MOST can be -, for all; STORM is 0 or 1
     ports DOMID                        ok JSON: an array of objects with the fields of machine.Port
     interrupts DOMID                   ok JSON: an array of arrays: a port that a client holds, the
                                        name of its program, and how many events it has had
-    create_domain [DOMID]              ok DOMID
-    destroy_domain DOMID               ok
+    create_domain DOMID MAX_PORTS      ok DOMID; DOMID can be -, for the next one
+    connect_static DOMID PORT DOMID PORT    ok
+    destroy_domain DOMID               ok; likewise pause_domain, unpause_domain, save_domain,
+                                       checkpoint_domain, shutdown_domain
+    crash_domain DOMID PRESERVE        ok; PRESERVE is 0 or 1
+    restore_domain DOMID               ok DOMID: of one that was saved, its old and its new one
     fail_next DOMID OPERATION ERRNO    ok
     check_clean                        ok
 
@@ -111,6 +120,9 @@ class Call(enum.IntEnum):
     CLOSE = 21
     UNDO = 22
 
+
+KERNEL_BUG, REFUSED = 4096, 4097
+"""What a failed call's result can be besides an errno, of which the highest is 4095."""
 
 # Malloc has this much at hand; what is larger it fetches from the kernel every time.
 _PIECE = 1 << 16

@@ -21,11 +21,13 @@ from pathlib import Path
 
 from .calls import Calls
 from .descriptor import PollDescriptor, identity
+from .domain import Domain
 from .driver import OpenFile
+from .failure import KernelBug
 from .guardian import Guardian
 from .last_close import LastClose
 from .listener import listening
-from .machine import Domain, Hypervisor
+from .machine import Hypervisor
 from .protocol import NAME
 from .session import Session
 
@@ -36,12 +38,19 @@ _BATCH = 64
 _LEFT = 100
 
 
-def serve(path: str, on_ready: Callable[[], None]) -> None:
-    """Serve a new hypervisor at ``path`` until a signal handler raises an exception.
+def serve(
+    path: str,
+    hypervisor: Hypervisor,
+    on_ready: Callable[[], None],
+    on_bug: Callable[[str], None],
+) -> None:
+    """Serve a hypervisor at ``path`` until a signal handler raises an exception.
 
     Args:
         path: where to listen (see listener).
+        hypervisor: what to serve.
         on_ready: called when clients can come.
+        on_bug: called where a client did what is a kernel's bug (see failure.KernelBug).
 
     Raises:
         OSError: the socket cannot be made; ECHILD, somebody killed the guardian.
@@ -49,20 +58,22 @@ def serve(path: str, on_ready: Callable[[], None]) -> None:
     allow_many_descriptors()
     with listening(path) as listener:
         guardian = Guardian()
+        server = Server(listener, guardian, hypervisor, on_bug)
         # The guardian first: whoever is here still is hung up on.
-        with contextlib.closing(Server(listener, guardian)) as server, contextlib.closing(guardian):
+        with contextlib.closing(server), contextlib.closing(guardian):
             on_ready()
             server.run()
 
 
 @contextlib.contextmanager
-def serving(path: str) -> Iterator["Server"]:
+def serving(path: str, on_bug: Callable[[str], None]) -> Iterator["Server"]:
     """Serve a new hypervisor at ``path`` from a thread, for as long as the context lasts.
 
     The process may have to allow itself more descriptors.
 
     Args:
         path: where to listen (see listener).
+        on_bug: called, in the thread, where a client did what is a kernel's bug.
 
     Raises:
         OSError: the socket cannot be made; at the end, ECHILD, somebody killed the guardian.
@@ -78,7 +89,8 @@ def serving(path: str) -> Iterator["Server"]:
 
     with listening(path) as listener:
         guardian = Guardian()
-        with contextlib.closing(Server(listener, guardian)) as server, contextlib.closing(guardian):
+        server = Server(listener, guardian, Hypervisor(), on_bug)
+        with contextlib.closing(server), contextlib.closing(guardian):
             thread = threading.Thread(target=serve, name="xenevtchn fake")
             thread.start()
             try:
@@ -95,11 +107,10 @@ class OpenedFile:
 
     Args:
         domain: where.
-        owner: the name of the client's program.
+        pid: the client's process.
         wake: called when those who wait may have an answer.
 
     Attributes:
-        domid: the domain's number.
         owner: the name of the client's program.
         key: what the guardian calls it.
         space: what the client calls the domain.
@@ -108,16 +119,16 @@ class OpenedFile:
         sessions: the connections about it.
         waiting: those whose WAIT has no answer yet, in their order.
         said: whether the last who left it said that a descriptor was closed.
+        bug: the kernel's bug that closing it was, if any.
     """
 
-    def __init__(self, domain: Domain, owner: str, wake: Callable[["OpenedFile"], object]) -> None:
-        self.domid: int = domain.domid
-        self.owner: str = owner
+    def __init__(self, domain: Domain, pid: int, wake: Callable[["OpenedFile"], object]) -> None:
+        self.owner: str = _program(pid)
         self._wake = wake
         # Keeps the domain's identity its own while the file is open.
         self._domain = domain
         self.space: str = f"{os.getpid()}-{id(domain):x}"
-        self.descriptor: PollDescriptor = PollDescriptor(NAME)
+        self.descriptor: PollDescriptor = PollDescriptor(pid, NAME)
         self.key: str = str(self.descriptor.identity[1])
         try:
             self.model: OpenFile = domain.open_file(self.descriptor.show)
@@ -127,6 +138,12 @@ class OpenedFile:
         self.sessions: set[Calls] = set()
         self.waiting: dict[Calls, None] = {}
         self.said: bool = False
+        self.bug: str = ""
+
+    @property
+    def domid(self) -> int:
+        """The domain's number, which another one takes the place of when it is restored."""
+        return self._domain.domid
 
     def describe(self) -> str:
         """Say what it is and what it holds, for messages."""
@@ -151,7 +168,10 @@ class OpenedFile:
 
     def close(self) -> None:
         """Close it: its ports are free."""
-        self.model.release()
+        try:
+            self.model.release()
+        except KernelBug as bug:
+            self.bug = str(bug)
         self.descriptor.close()
 
 
@@ -160,13 +180,21 @@ class Server:
 
     Attributes:
         hypervisor: the hypervisor.
+        on_bug: to be called where a client did what is a kernel's bug.
         files: what is open, by what duplicates of its descriptor have in common.
         left: what programs left open: the last files that nobody closed, and in the end those that
             are open.
     """
 
-    def __init__(self, listener: socket.socket, guardian: Guardian) -> None:
-        self.hypervisor: Hypervisor = Hypervisor()
+    def __init__(
+        self,
+        listener: socket.socket,
+        guardian: Guardian,
+        hypervisor: Hypervisor,
+        on_bug: Callable[[str], None],
+    ) -> None:
+        self.hypervisor = hypervisor
+        self.on_bug = on_bug
         self.files: dict[tuple[int, int], OpenedFile] = {}
         self.left: deque[str] = deque(maxlen=_LEFT)
         self._guardian = guardian
@@ -257,7 +285,7 @@ class Server:
         except LookupError:
             domain = self.hypervisor.create_domain(domid)
         pid, _uid = _peer(connection)
-        file = OpenedFile(domain, _program(pid), self._awake.append)
+        file = OpenedFile(domain, pid, self._awake.append)
         try:
             self._watched[self._last_close.watch(file.descriptor.fileno())] = file
         except BaseException:
@@ -308,6 +336,8 @@ class Server:
             if not file.said:
                 self.left.append(file.describe())
             file.close()
+            if file.bug:
+                self.on_bug(file.bug)
 
     def _answer_waiting(self) -> None:
         while self._awake:

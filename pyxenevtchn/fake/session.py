@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 from ..abi import UINT32_MAX, Request
 from .calls import Calls
+from .domain import Domain
 from .protocol import LINE_MAX
 
 if TYPE_CHECKING:
+    from .machine import Hypervisor
     from .server import OpenedFile, Server
 
 
@@ -125,10 +127,25 @@ class Session:
 
     # The hypervisor.
 
-    def _raise_virq(self, virq: int, domid: int = 0) -> str:
-        hypervisor = self._server.hypervisor
-        hypervisor.raise_virq(virq, hypervisor.domain(domid))
+    def _configuration(self) -> str:
+        configuration = self._server.hypervisor.configuration
+        return f"ok {json.dumps(dataclasses.asdict(configuration))}"
+
+    def _raise_virq(self, virq: int, domid: int | None = None) -> str:
+        self._server.hypervisor.raise_virq(virq, self._domain(domid))
         return "ok"
+
+    def _set_virq_handler(self, virq: int, domid: int) -> str:
+        hypervisor = self._server.hypervisor
+        hypervisor.set_virq_handler(virq, hypervisor.domain(domid))
+        return "ok"
+
+    def _deliver(self, domid: int | None, most: int | None, storm: int) -> str:
+        hypervisor = self._server.hypervisor
+        return f"ok {hypervisor.deliver(self._domain(domid), most, storm=bool(storm))}"
+
+    def _domain(self, domid: int | None) -> "Domain | None":
+        return None if domid is None else self._server.hypervisor.domain(domid)
 
     def _ports(self, domid: int) -> str:
         ports = self._server.hypervisor.ports(domid)
@@ -144,12 +161,27 @@ class Session:
         ]
         return f"ok {json.dumps(rows)}"
 
-    def _create_domain(self, domid: int | None = None) -> str:
-        return f"ok {self._server.hypervisor.create_domain(domid).domid}"
+    def _create_domain(self, domid: int | None, max_ports: int) -> str:
+        return f"ok {self._server.hypervisor.create_domain(domid, max_ports).domid}"
 
-    def _destroy_domain(self, domid: int) -> str:
-        self._server.hypervisor.domain(domid).destroy()
+    def _connect_static(self, a: int, a_port: int, b: int, b_port: int) -> str:
+        hypervisor = self._server.hypervisor
+        hypervisor.connect_static(hypervisor.domain(a), a_port, hypervisor.domain(b), b_port)
         return "ok"
+
+    def _crash_domain(self, domid: int, preserve: int) -> str:
+        self._server.hypervisor.domain(domid).crash(preserve=bool(preserve))
+        return "ok"
+
+    def _restore_domain(self, domid: int) -> str:
+        domain = self._server.hypervisor.saved_domain(domid)
+        domain.restore()
+        return f"ok {domain.domid}"
+
+    @property
+    def hypervisor(self) -> "Hypervisor":
+        """The server's."""
+        return self._server.hypervisor
 
     def _fail_next(self, domid: int, operation: str, number: int) -> str:
         if not 0 < number <= _ERRNO_MAX:
@@ -178,6 +210,18 @@ def _number(text: str) -> int:
     raise _MalformedError
 
 
+def _number_or_none(text: str) -> int | None:
+    return None if text == "-" else _number(text)
+
+
+def _life_method(call: "Callable[[Domain], None]") -> "_Method":
+    def method(session: Session, domid: int) -> str:
+        call(session.hypervisor.domain(domid))
+        return "ok"
+
+    return method
+
+
 _Method = Callable[..., str | None]
 _Word = tuple[_Method, tuple[Callable[[str], object], ...], int]
 
@@ -185,14 +229,24 @@ _Word = tuple[_Method, tuple[Callable[[str], object], ...], int]
 _WORDS: dict[str, _Word] = {
     "open": (Session._open, (_number,), 1),  # noqa: SLF001 - the class's own table
     "attach": (Session._attach, (), 0),  # noqa: SLF001
+    "configuration": (Session._configuration, (), 0),  # noqa: SLF001
     "raise_virq": (Session._raise_virq, (_number, _number), 1),  # noqa: SLF001
+    "set_virq_handler": (Session._set_virq_handler, (_number, _number), 2),  # noqa: SLF001
+    "deliver": (Session._deliver, (_number_or_none, _number_or_none, _number), 3),  # noqa: SLF001
     "ports": (Session._ports, (_number,), 1),  # noqa: SLF001
     "interrupts": (Session._interrupts, (_number,), 1),  # noqa: SLF001
-    "create_domain": (Session._create_domain, (_number,), 0),  # noqa: SLF001
-    "destroy_domain": (Session._destroy_domain, (_number,), 1),  # noqa: SLF001
+    "create_domain": (Session._create_domain, (_number_or_none, _number), 2),  # noqa: SLF001
+    "connect_static": (Session._connect_static, (_number,) * 4, 4),  # noqa: SLF001
+    "crash_domain": (Session._crash_domain, (_number, _number), 2),  # noqa: SLF001
+    "restore_domain": (Session._restore_domain, (_number,), 1),  # noqa: SLF001
     "fail_next": (Session._fail_next, (_number, str, _number), 3),  # noqa: SLF001
     "check_clean": (Session._check_clean, (), 0),  # noqa: SLF001
 }
+for _call in (
+    *(Domain.destroy, Domain.pause, Domain.unpause),
+    *(Domain.save, Domain.checkpoint, Domain.shutdown),
+):
+    _WORDS[f"{_call.__name__}_domain"] = (_life_method(_call), (_number,), 1)
 
 # Wants a word more than it can have.
 _NO_WORD: _Word = (Session.close, (), 1)

@@ -1,11 +1,14 @@
 """xenevtchn notify."""
 
+from pathlib import Path
+
 import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+from pyxenevtchn.fake import KernelBug
 
 from ..command import run, running
-from ..fake_server.process import ServerProcess
+from ..fake_server.process import serving
 from ..limits import TIMEOUT
 
 pytestmark = pytest.mark.backends("server")
@@ -34,14 +37,17 @@ def test_many_come_one_by_one_and_the_port_is_let_go(device: str) -> None:
             channel.unmask(channel.wait(0))
 
 
-def test_a_static_port_is_notified(server: ServerProcess) -> None:
-    with EventChannel.open(server.name()) as other, EventChannel.open(server.name()) as channel:
-        port = channel.bind_unbound_port(DOMID_SELF)
-        # One that nobody's handle has, as those that Xen sets up at boot are.
-        free = other.bind_interdomain(DOMID_SELF, port)
-        other.unbind(free)
-        result = run("notify", "--static", str(free), device=server.name())
-        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+def test_a_static_port_is_notified(tmp_path: Path) -> None:
+    with serving(tmp_path / "xen", "--linux", "6.12") as server:
+        server.xen.create_domain(5)
+        server.xen.connect_static(0, 100, 5, 50)
+        with EventChannel.open(server.name(5)) as channel:
+            channel.bind_static(50)
+            assert channel.wait(0) == [50]
+            channel.unmask(50)
+            result = run("notify", "--static", "100", device=server.name())
+            assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+            assert channel.wait(0) == [50]
 
 
 def test_one_that_somebody_holds_is_refused_and_says_what_to_do(device: str) -> None:
@@ -55,9 +61,25 @@ def test_one_that_somebody_holds_is_refused_and_says_what_to_do(device: str) -> 
             error, *hints = result.stderr.splitlines()
             assert error.endswith(f"remote_port={port}): Invalid argument")
             assert "notify it from the program that holds the peer" in hints[-1]
-        result = run("notify", "--static", str(near), device=device)
+
+
+def test_a_static_port_that_another_program_has_is_a_kernel_bug(tmp_path: Path) -> None:
+    with serving(tmp_path / "xen", "--linux", "6.12") as server:
+        channel = EventChannel.open(server.name())
+        port = channel.bind_unbound_port(DOMID_SELF)
+        # The kernel lets it, but the first of the two that lets the port go takes it from both.
+        assert run("notify", "--static", str(port), device=server.name()).returncode == 0
+        with pytest.raises(KernelBug, match=f"port {port}"):
+            channel.close()
+        result = run("notify", "--static", "1", device=server.name())
         assert (result.returncode, result.stdout) == (1, "")
-        assert "Device or resource busy" in result.stderr
+        assert result.stderr.startswith("Error: kernel bug: bind_evtchn_to_irqhandler_chip: port 1")
+
+
+def test_a_kernel_without_static_ports_says_so(device: str) -> None:
+    result = run("notify", "--static", "100", device=device)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "static ports need Linux 6.6 or newer" in result.stderr
 
 
 def test_a_port_alone_is_no_address_and_says_what_to_do() -> None:

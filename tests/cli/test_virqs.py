@@ -1,13 +1,14 @@
 """xenevtchn virqs, and what it asks before it probes."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from pyxenevtchn import EventChannel, Virq
 
 from ..command import on_terminal, run
-from ..fake_server.process import ServerProcess
+from ..fake_server.process import ServerProcess, serving
 
 # It is asked before anything is opened, so any name will do.
 NODE = "/dev/null"
@@ -34,6 +35,36 @@ def test_each_is_a_row() -> None:
     assert head == ["NUMBER", "NAME", "SCOPE", "USUAL HOLDER", "MEANING"]
     assert [row[:3] for row in rows] == [[str(int(virq)), virq.name, virq.scope] for virq in Virq]
     assert rows[3][3:] == ["xenstored", "a domain shut down, crashed or died"]
+
+
+@pytest.mark.backends("server")
+@pytest.mark.parametrize(
+    ("machine", "held", "arch_0"),
+    [
+        ("pv", IN_DOM0S_KERNEL, "a machine check, on x86 (MCA)"),
+        ("pvh", IN_DOM0S_KERNEL - {"ARCH_0"}, "a machine check, on x86 (MCA)"),
+        ("arm64", {"CONSOLE"}, "the architecture's own use"),
+    ],
+)
+def test_the_holders_are_those_of_the_machine(
+    tmp_path: Path, machine: str, held: set[str], arch_0: str
+) -> None:
+    with serving(tmp_path / "xen", "--machine", machine) as server:
+        _, *rows = cells(run("virqs", device=server.name()).stdout)
+        assert {row[1] for row in rows if row[3] == "the kernel"} == held
+        assert {row[1]: row[4] for row in rows}["ARCH_0"] == arch_0
+        found = states(run("virqs", "--probe", device=server.name()).stdout)
+        assert {name for name, state in found.items() if state == "held"} == held
+
+
+@pytest.mark.backends("real")
+def test_the_real_machines_holders_are_those_that_hold(device: str) -> None:
+    _, *rows = cells(run("virqs", device=device).stdout)
+    with EventChannel.open(device) as channel:
+        for row in rows:
+            if row[3] == "the kernel":
+                with pytest.raises(FileExistsError):
+                    channel.bind_virq(int(row[0]))
 
 
 @pytest.mark.backends("server")

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
 from ..command import Running, run, running
-from ..fake_server.process import ServerProcess
+from ..fake_server.process import ServerProcess, serving
 from ..toolstack import press_debug_key
 
 pytestmark = pytest.mark.backends("server")
@@ -68,8 +69,11 @@ def test_json_is_an_object_on_each_line(device: str, peer: EventChannel) -> None
         assert watch.end() == (0, "", "")
 
 
-def test_every_kind_of_source_is_on_one_handle(server: ServerProcess) -> None:
-    with EventChannel.open(server.name(5)) as guest:
+def test_every_kind_of_source_is_on_one_handle(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "xen", "--linux", "6.12") as server,
+        EventChannel.open(server.name(5)) as guest,
+    ):
         offered = guest.bind_unbound_port(0)
         sources = ["--virq", "CON_RING", "--virq", "3", "--interdomain", f"5:{offered}"]
         sources += ["--unbound", "5", "--static", "500"]
@@ -276,7 +280,7 @@ def test_a_domain_that_is_destroyed_ends_its_watch(own_server: ServerProcess) ->
         own_server.xen.destroy_domain(4)
         ended = watch.end()
     assert (ended.status, ended.output) == (1, "")
-    assert ended.errors.endswith("No such device\nHint: the domain of this fake was destroyed\n")
+    assert ended.errors.endswith("No such device\nHint: the domain of this fake is no more\n")
 
 
 @pytest.mark.backends("real")

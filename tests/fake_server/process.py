@@ -42,9 +42,9 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[ServerProcess]:
+def serving(path: Path, *options: str) -> Iterator[ServerProcess]:
     """Run a server at ``path`` for as long as the context lasts."""
-    with running("fake", "serve", "--socket", path) as process:
+    with running("fake", "serve", "--socket", path, *options) as process:
         assert process.line() == f"serving fake:unix:{path}"
         server = ServerProcess(process, path, RemoteHypervisor(path))
         try:

@@ -20,7 +20,7 @@ from pyxenevtchn.opening import open_device
 from ..command import running_python
 from ..concurrency import alarms, threads, until_asleep
 from ..limits import TIMEOUT
-from .process import ServerProcess
+from .process import ServerProcess, serving
 
 
 def guardian_of(server: ServerProcess) -> int:
@@ -169,8 +169,9 @@ def test_where_no_server_is_the_error_says_how_to_start_one(tmp_path: Path) -> N
     assert f"xenevtchn fake serve --socket {tmp_path}/socket" in caught.value.__notes__[0]
 
 
-def test_a_handle_is_in_the_domain_that_its_name_says(server: ServerProcess) -> None:
+def test_a_handle_is_in_the_domain_that_its_name_says(tmp_path: Path) -> None:
     with (
+        serving(tmp_path / "socket", "--linux", "6.12") as server,
         EventChannel.open(f"{server.name()}?domid=0") as first,
         EventChannel.open(server.name(3)) as second,
         EventChannel.open(server.name(3)) as third,
@@ -192,7 +193,7 @@ def test_a_destroyed_domain_is_said_so(server: ServerProcess) -> None:
         with pytest.raises(OSError, match="No such device") as caught:
             channel.read()
         assert caught.value.errno == errno.ENODEV
-        assert caught.value.__notes__ == ["the domain of this fake was destroyed"]
+        assert caught.value.__notes__ == ["the domain of this fake is no more"]
 
 
 CALLS: dict[str, Callable[[EventChannel], object]] = {

@@ -165,7 +165,7 @@ def test_the_longest_call_is_answered_in_whatever_pieces(calls: socket.socket) -
 
 
 def test_many_lines_at_once_are_answered_one_after_the_other(connection: socket.socket) -> None:
-    connection.sendall(b"create_domain 0\ncreate_domain\ncheck_clean\n")
+    connection.sendall(b"create_domain 0 9\ncreate_domain - 9\ncheck_clean\n")
     answers = b""
     while answers.count(b"\n") < 3:
         answers += connection.recv(1000)
@@ -416,11 +416,15 @@ def test_a_server_without_descriptors_turns_clients_away_and_goes_on(
         assert own_server.xen.ports(0)
 
 
-WORDS = ["open", "attach", "raise_virq", "ports", "create_domain", "destroy_domain", "none"]
-WORDS += ["fail_next", "check_clean", "notify"]
+WORDS = [
+    *("open", "attach", "notify", "raise_virq", "ports", "create_domain", "destroy_domain"),
+    *("fail_next", "check_clean", "configuration", "set_virq_handler", "deliver"),
+    *("connect_static", "pause_domain", "unpause_domain", "checkpoint_domain"),
+    *("shutdown_domain", "crash_domain", "save_domain", "restore_domain", "none"),
+]
 ARGUMENTS = [
     *("0", "1", "5", "20", "21", "4095", "4096", "32751", "32752", "65536", "131072"),
-    *("4294967295", "4294967296", "-1", "x", "", "read", "notify"),
+    *("4294967295", "4294967296", "-1", "-", "x", "", "read", "notify"),
 ]
 FIELDS = [0, 1, 5, 20, 21, 4095, 4096, 32751, 32752, 65536, 131072, 2**32 - 1]
 

@@ -31,13 +31,16 @@ from pyxenevtchn.fake import (
     Domain,
     FakeDevice,
     Hypervisor,
+    KernelBug,
     Port,
     State,
+    Xsm,
     adopt,
     default,
     open_named,
     reset_default,
 )
+from pyxenevtchn.fake.configuration import Configuration
 from pyxenevtchn.fake.driver import OpenFile
 from pyxenevtchn.fake.remote import RemoteHypervisor
 from pyxenevtchn.pytest_plugin import ConnectedDomains, ProgramEnvironment
@@ -174,15 +177,39 @@ def devices(device: Device, fake: FakeDevice) -> None:
     assert_type(fake.write(memoryview(b"")), int)
 
 
+class NobodyButDom0(Xsm):
+    def evtchn_unbound(self, domid: int, remote_domid: int, *, exists: bool) -> None:
+        if not exists:
+            raise KernelBug
+        super().evtchn_unbound(domid, remote_domid, exists=exists)
+
+    def evtchn_interdomain(self, domid: int, remote_domid: int) -> None:
+        super().evtchn_interdomain(domid, remote_domid)
+
+
 def playing_xen() -> None:
-    xen = Hypervisor(xen_version=(4, 21), abi="2l", delivery="manual")
+    xen = Hypervisor(
+        xen_version=(4, 21),
+        linux=(6, 12),
+        machine="arm64",
+        abi="2l",
+        delivery="manual",
+        xsm=NobodyButDom0(),
+        seed=1,
+    )
+    assert_type(xen.configuration, Configuration)
     assert_type(default(), Hypervisor)
     reset_default()
+    reset_default(xen)
     assert_type(xen.dom0, Domain)
     assert_type(xen.create_domain(), Domain)
     assert_type(xen.domain(0), Domain)
+    assert_type(xen.create_domain(max_ports=9, static={8: (xen.dom0, 10)}), Domain)
+    xen.connect_static(xen.dom0, 50, xen.domain(1), 60)
     xen.raise_virq(Virq.DOM_EXC, xen.dom0)
+    xen.set_virq_handler(Virq.DOM_EXC, xen.dom0)
     assert_type(xen.deliver(), int)
+    assert_type(xen.deliver(xen.dom0, most=3, storm=True), int)
     xen.check_clean()
     assert_type(xen.dom0.domid, int)
     assert_type(xen.dom0.open(nonblocking=False), EventChannel)
@@ -190,6 +217,14 @@ def playing_xen() -> None:
     assert_type(xen.dom0.open_file(print), OpenFile)
     xen.dom0.fail_next(Request.NOTIFY, 5)
     xen.dom0.fail_next("read", 5)
+    xen.dom0.pause()
+    xen.dom0.unpause()
+    xen.dom0.checkpoint()
+    xen.dom0.save()
+    assert_type(xen.saved_domain(1), Domain)
+    xen.dom0.restore()
+    xen.dom0.shutdown()
+    xen.dom0.crash(preserve=True)
     xen.dom0.destroy()
     assert_type(open_named("fake:", nonblocking=True, cloexec=True), FakeDevice)
     assert_type(adopt(3), FakeDevice | None)
@@ -201,9 +236,24 @@ def playing_xen() -> None:
         assert_type(port.remote_port, int | None)
         assert_type(port.virq, int | None)
         assert_type((port.pending, port.masked, port.kernel), tuple[bool, bool, bool])
+        assert_type((port.daemon, port.static), tuple[str | None, bool])
+
+
+def playing_xen_with_a_server() -> None:
     operation: Literal["read", "write"] = "write"
     remote = RemoteHypervisor("/run/xen")
-    assert_type(remote.create_domain(3), int)
+    assert_type(remote.configuration(), Configuration)
+    assert_type(remote.create_domain(3, max_ports=9), int)
+    remote.connect_static(0, 50, 3, 60)
+    remote.pause_domain(3)
+    remote.unpause_domain(3)
+    remote.checkpoint_domain(3)
+    remote.save_domain(3)
+    assert_type(remote.restore_domain(3), int)
+    remote.shutdown_domain(4)
+    remote.crash_domain(4, preserve=True)
+    remote.set_virq_handler(Virq.DOM_EXC, 3)
+    assert_type(remote.deliver(3, most=1), int)
     assert_type(remote.ports(3), tuple[Port, ...])
     remote.raise_virq(Virq.DOM_EXC, 0)
     remote.fail_next(3, operation, 5)

@@ -1,0 +1,274 @@
+"""The controls of a fake hypervisor that is served: what `xenevtchn fake` has besides itself."""
+
+import errno
+
+import click
+
+from ..abi import UINT32_MAX, virq_name
+from ..fake.domain import OPERATIONS, Port
+from ..fake.hypervisor import State
+from ..fake.machine import GUEST_PORTS
+from ..fake.remote import RemoteHypervisor
+from .fake_options import socket_option, socket_path
+from .options import ADDRESS, DOMAIN, VIRQ
+
+
+@click.command("raise-virq")
+@click.argument("virq", type=VIRQ)
+@click.option(
+    "--domain",
+    "domid",
+    type=DOMAIN,
+    metavar="DOMID",
+    help="Where [default: dom0, or for a global VIRQ the domain that handles it].",
+)
+@socket_option
+@click.pass_context
+def raise_virq(ctx: click.Context, virq: int, domid: int | None, path: str | None) -> None:
+    """Raise a VIRQ, as Xen does.
+
+    VIRQ is a name or a number. Where nobody has bound it nothing happens.
+    """
+    RemoteHypervisor(socket_path(ctx, path)).raise_virq(virq, domid)
+
+
+@click.command()
+@click.argument("domid", type=DOMAIN, default=0)
+@socket_option
+@click.pass_context
+def ports(ctx: click.Context, domid: int, path: str | None) -> None:
+    """List a domain's ports, as lsevtchn does.
+
+    The domain is DOMID, or dom0.
+    """
+    for port in RemoteHypervisor(socket_path(ctx, path)).ports(domid):
+        click.echo(_describe(port))
+
+
+@click.command("set-virq-handler")
+@click.argument("virq", type=VIRQ)
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def set_virq_handler(ctx: click.Context, virq: int, domid: int, path: str | None) -> None:
+    """Have a global VIRQ go to a domain.
+
+    VIRQ is a name or a number.
+    """
+    RemoteHypervisor(socket_path(ctx, path)).set_virq_handler(virq, domid)
+
+
+@click.command()
+@click.argument("domid", type=DOMAIN, required=False)
+@click.option("-n", "--most", type=click.IntRange(0), metavar="N", help="Of N events at most.")
+@click.option(
+    "--storm",
+    is_flag=True,
+    help="As in a flood: what is unmasked from now on comes with the next delivery.",
+)
+@socket_option
+@click.pass_context
+def deliver(
+    ctx: click.Context, domid: int | None, most: int | None, path: str | None, *, storm: bool
+) -> None:
+    """Let the events come that wait, and print how many were for handles.
+
+    They wait where the server has --delivery manual. It is those of the domain DOMID, or of all.
+    """
+    click.echo(RemoteHypervisor(socket_path(ctx, path)).deliver(domid, most, storm=storm))
+
+
+@click.command("create-domain")
+@click.argument("domid", type=DOMAIN, required=False)
+@click.option(
+    "--max-ports",
+    type=click.IntRange(0, UINT32_MAX),
+    default=GUEST_PORTS,
+    show_default=True,
+    metavar="N",
+    help="The highest port that it can have: xl's max_event_channels.",
+)
+@socket_option
+@click.pass_context
+def create_domain(ctx: click.Context, domid: int | None, max_ports: int, path: str | None) -> None:
+    """Create a domain and print its domid.
+
+    It is DOMID, or the next one that none has had.
+    """
+    click.echo(RemoteHypervisor(socket_path(ctx, path)).create_domain(domid, max_ports))
+
+
+@click.command("connect-static")
+@click.argument("one", type=ADDRESS)
+@click.argument("other", type=ADDRESS)
+@socket_option
+@click.pass_context
+def connect_static(
+    ctx: click.Context, one: tuple[int, int], other: tuple[int, int], path: str | None
+) -> None:
+    """Make a channel of two static ports, for BIND_STATIC.
+
+    ONE and OTHER are each a domain and a free port of it, DOM:PORT.
+    """
+    RemoteHypervisor(socket_path(ctx, path)).connect_static(*one, *other)
+
+
+@click.command("destroy-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Destroy a domain, with all its ports.
+
+    The handles of its processes fail with ENODEV.
+    """
+    RemoteHypervisor(socket_path(ctx, path)).destroy_domain(domid)
+
+
+@click.command("pause-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def pause_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Stop a domain's vCPUs: events that are sent to it wait."""
+    RemoteHypervisor(socket_path(ctx, path)).pause_domain(domid)
+
+
+@click.command("unpause-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def unpause_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Let a domain's vCPUs run again."""
+    RemoteHypervisor(socket_path(ctx, path)).unpause_domain(domid)
+
+
+@click.command("checkpoint-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def checkpoint_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Save a domain and let it go on: everything survives."""
+    RemoteHypervisor(socket_path(ctx, path)).checkpoint_domain(domid)
+
+
+@click.command("save-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def save_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Save a domain: it is gone, until it is restored."""
+    RemoteHypervisor(socket_path(ctx, path)).save_domain(domid)
+
+
+@click.command("restore-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def restore_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Restore the domain that was saved as DOMID, and print its new domid.
+
+    Its handles have lost their ports and do not know it: a real kernel crashes when they are let
+    go. The server says so on standard error.
+    """
+    click.echo(RemoteHypervisor(socket_path(ctx, path)).restore_domain(domid))
+
+
+@click.command("shutdown-domain")
+@click.argument("domid", type=DOMAIN)
+@socket_option
+@click.pass_context
+def shutdown_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+    """Let a domain shut itself down."""
+    RemoteHypervisor(socket_path(ctx, path)).shutdown_domain(domid)
+
+
+@click.command("crash-domain")
+@click.argument("domid", type=DOMAIN)
+@click.option("--preserve", is_flag=True, help="Leave it as it is, with its ports.")
+@socket_option
+@click.pass_context
+def crash_domain(ctx: click.Context, domid: int, path: str | None, *, preserve: bool) -> None:
+    """Let a domain's kernel crash."""
+    RemoteHypervisor(socket_path(ctx, path)).crash_domain(domid, preserve=preserve)
+
+
+@click.command("fail-next")
+@click.argument("operation", type=click.Choice(list(map(str, OPERATIONS))), metavar="OPERATION")
+@click.argument("error", metavar="ERRNO")
+@click.option(
+    "--domain", "domid", type=DOMAIN, default=0, show_default=True, metavar="DOMID", help="Where."
+)
+@socket_option
+@click.pass_context
+def fail_next(ctx: click.Context, operation: str, error: str, domid: int, path: str | None) -> None:
+    """Make the next such call of a handle fail.
+
+    OPERATION is a request of the driver, read or write; ERRNO a name, ENOSPC say, or a number.
+    """
+    number = getattr(errno, error, None) or (int(error) if error.isdecimal() else 0)
+    if not number:
+        raise click.BadParameter(f"{error!r} is no errno", ctx, param_hint="ERRNO")
+    RemoteHypervisor(socket_path(ctx, path)).fail_next(domid, operation, number)
+
+
+@click.command("check-clean")
+@socket_option
+@click.pass_context
+def check_clean(ctx: click.Context, path: str | None) -> None:
+    """Check that no handle is open and no port bound; else say what was left, and fail."""
+    try:
+        RemoteHypervisor(socket_path(ctx, path)).check_clean()
+    except AssertionError as error:
+        raise click.ClickException(str(error)) from None
+
+
+CONTROLS = (
+    raise_virq,
+    ports,
+    set_virq_handler,
+    deliver,
+    create_domain,
+    connect_static,
+    destroy_domain,
+    pause_domain,
+    unpause_domain,
+    checkpoint_domain,
+    save_domain,
+    restore_domain,
+    shutdown_domain,
+    crash_domain,
+    fail_next,
+    check_clean,
+)
+"""The commands."""
+
+
+def _describe(port: Port) -> str:
+    match port.state:
+        case State.UNBOUND:
+            what = f"Interdomain (Waiting connection) - Remote Domain {port.remote_domid}"
+        case State.INTERDOMAIN:
+            what = (
+                f"Interdomain (Connected) - Remote Domain {port.remote_domid},"
+                f" Port {port.remote_port}"
+            )
+        case State.VIRQ:
+            what = f"Virtual IRQ {port.virq} ({virq_name(port.virq or 0)})"
+        case State.IPI:
+            what = "IPI"
+        case State.PIRQ:
+            what = "Physical IRQ"
+    marks = [
+        word
+        for word, given in (
+            ("kernel", port.kernel),
+            (port.daemon or "", port.daemon),
+            ("static", port.static),
+            ("pending", port.pending),
+            ("masked", port.masked),
+        )
+        if given
+    ]
+    suffix = f" [{', '.join(marks)}]" if marks else ""
+    return f"{port.port:4}: VCPU 0: {what}{suffix}"
