@@ -12,6 +12,8 @@ from pathlib import Path
 from pyxenevtchn import EventChannel
 from pyxenevtchn.cli.commands import COMMANDS
 
+from .raw_driver import RawFiles
+
 # What the kernel prints on the same console starts with something else.
 ANSWER = "answer: "
 
@@ -19,20 +21,37 @@ ANSWER = "answer: "
 _COMMAND = "from pyxenevtchn.cli import main; main()"
 
 
+def use_up(channel: EventChannel) -> list[int]:
+    """Bind ports until there are no more; return the highest and the errno."""
+    highest = 0
+    while True:
+        try:
+            highest = max(highest, channel.bind_unbound_port(0))
+        except OSError as error:
+            return [highest, error.errno or 0]
+
+
 def main() -> None:
     """Answer each line, ``[METHOD, ARGUMENT...]``, by ``[RESULT, ERRNO]``.
 
-    The method is one of an EventChannel's; or "open", for a new EventChannel; or "xenevtchn", to
-    run that with the arguments, for its exit status and what it writes.
+    The method is one of an EventChannel's; or "open", for a new EventChannel; or "use_up"; or
+    "raw", for a method of RawFiles; or "xenevtchn", to run that with the arguments, for its exit
+    status and what it writes.
     """
     channel = EventChannel.open()
+    raw = RawFiles()
     for line in sys.stdin:
         method, *arguments = json.loads(line)
-        result, number = None, 0
+        result: object = None
+        number = 0
         try:
             if method == "open":
                 channel.close()
                 channel = EventChannel.open()
+            elif method == "use_up":
+                result = use_up(channel)
+            elif method == "raw":
+                result = getattr(raw, arguments[0])(*arguments[1:])
             elif method == "xenevtchn":
                 result = _run(arguments)
             else:

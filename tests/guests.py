@@ -21,9 +21,9 @@ from typing import NoReturn, Protocol
 from pyxenevtchn import EventChannel
 
 from .command import Running, running
-from .guest_agent import ANSWER
+from .guest_agent import ANSWER, use_up
 from .limits import TIMEOUT
-from .toolstack import domain_builder
+from .toolstack import domain_builder, pause_domain, unpause_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +62,7 @@ class Guest(Protocol):
     domid: int
 
     def call(self, method: str, *arguments: object) -> object:
-        """Call a method of its EventChannel; "open" gives it another one.
+        """Call a method of its EventChannel; "open" gives it another one, "use_up" its last port.
 
         Raises:
             OSError: with the errno that the method's had.
@@ -88,6 +88,8 @@ class FakeGuest:
             self._channel.close()
             self._channel = self._open()
             return None
+        if method == "use_up":
+            return use_up(self._channel)
         return getattr(self._channel, method)(*arguments)
 
     def close(self) -> None:
@@ -127,6 +129,14 @@ class RealGuest:
         status, output, errors = result
         return status, output, errors
 
+    def pause(self) -> None:
+        """Stop its vCPUs."""
+        pause_domain(self.domid)
+
+    def unpause(self) -> None:
+        """Let its vCPUs run again."""
+        unpause_domain(self.domid)
+
     def destroy(self) -> None:
         if not self.destroyed:
             self.destroyed = True
@@ -149,7 +159,7 @@ class SharedGuest:
         """Return it, with a new handle; or another one, where it has been destroyed."""
         if self._guest is None or self._guest.destroyed:
             self.stop()
-            self._guest = self._stack.enter_context(_running(self._unavailable))
+            self._guest = self._stack.enter_context(running_guest(self._unavailable))
         self._guest.call("open")
         return self._guest
 
@@ -159,7 +169,16 @@ class SharedGuest:
 
 
 @contextmanager
-def _running(unavailable: Callable[[str], NoReturn]) -> Iterator[RealGuest]:
+def running_guest(
+    unavailable: Callable[[str], NoReturn], *configuration: str, arguments: str = ""
+) -> Iterator[RealGuest]:
+    """Run a real guest for as long as the context lasts.
+
+    Args:
+        unavailable: how to end a test where there can be none.
+        configuration: more lines of its configuration.
+        arguments: more of its kernel's command line.
+    """
     kernel = Path(f"/boot/vmlinuz-{platform.release()}")
     if not kernel.exists():
         unavailable(f"needs a kernel for a guest: {kernel}")
@@ -170,7 +189,9 @@ def _running(unavailable: Callable[[str], NoReturn]) -> Iterator[RealGuest]:
         _pack(folder / "root", folder / "initramfs")
         (folder / "config").write_text(
             f'name = "guest"\ntype = "pv"\nmemory = {_MEMORY}\nkernel = "{kernel}"\n'
-            f'ramdisk = "{folder}/initramfs"\ncmdline = "console=hvc0 rdinit=/init quiet"\n'
+            f'ramdisk = "{folder}/initramfs"\n'
+            f'cmdline = "console=hvc0 rdinit=/init quiet{arguments}"\n'
+            + "".join(f"{line}\n" for line in configuration)
         )
         xl = programs / "xl"
         subprocess.run([xl, "create", "-q", folder / "config"], check=True, timeout=TIMEOUT)

@@ -1,20 +1,33 @@
 """The fake against the real driver: the same steps on both, every answer compared.
 
 It needs dom0's event channels to itself, and leaves dom0 one vCPU meanwhile: with several, the
-order of events is not the driver's alone. ``--examples N`` says how many sequences to try.
+order of events is not the driver's alone. ``--examples N`` says how many sequences to try, and
+``--seconds N`` for how long at most.
+
+Without a real machine the fake is compared with itself, which shows that the comparison works: it
+finds no difference, and each of those that are made on purpose.
 """
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
+import random
+import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from .worlds import Fence, Worlds
+import pyxenevtchn.fake
 
-pytestmark = pytest.mark.backends("real")
+from .machines import Machine
+from .mutants import MUTANTS, Mutant, mutated
+from .worlds import Worlds
+
+pytestmark = pytest.mark.backends("fake", "real")
+
+# Sequences that a mutant has to survive to be called a survivor.
+MUTANT_SEQUENCES = 400
+
+Step = tuple[str, int, int, int]
 
 OPERATIONS = {
     "bind_interdomain": 8,
@@ -32,56 +45,87 @@ OPERATIONS = {
     "reset": 1,
     "restrict": 1,
     "churn": 1,
+    "connect": 6,
+    "bind_many": 1,
+    "refill": 1,
 }
-NUMBERS = st.integers(0, 2**12)
-STEPS = st.tuples(
-    st.sampled_from([name for name, weight in OPERATIONS.items() for _ in range(weight)]),
-    NUMBERS,
-    NUMBERS,
-    NUMBERS,
-)
+# With another domain, where each step takes longer.
+OPERATIONS_OF_TWO = {**OPERATIONS, "open": 5, "churn": 0, "refill": 0, "burst": 3}
+NUMBERS_END = 2**12
 
 
-@pytest.fixture(scope="module")
-def one_vcpu() -> Iterator[None]:
-    switches = sorted(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"))
-    for switch in switches:
-        switch.write_text("0")
-    yield
-    for switch in switches:
-        with contextlib.suppress(OSError):
-            switch.write_text("1")
+def names(operations: dict[str, int]) -> list[str]:
+    """List the operations, each as often as its weight says."""
+    return [name for name, weight in operations.items() for _ in range(weight)]
 
 
-@pytest.mark.usefixtures("backend", "one_vcpu")
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Say something, whatever pytest captures."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")
+
+    return say
+
+
+@pytest.mark.parametrize("operations", [OPERATIONS, OPERATIONS_OF_TWO], ids=["one", "two"])
 def test_the_fake_answers_as_the_driver_does(
-    pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    machine: Callable[[bool], Machine],
+    operations: dict[str, int],
+    report: Callable[[str], None],
 ) -> None:
-    fence = Fence()
-    steps = 0
-    sequences = 0
+    compared = machine("burst" in operations)
+    end = time.monotonic() + request.config.getoption("--seconds")
+    done: list[int] = []
+    number = st.integers(0, NUMBERS_END)
+    step = st.tuples(st.sampled_from(names(operations)), number, number, number)
 
     @settings(
-        max_examples=pytestconfig.getoption("--examples"),
+        max_examples=request.config.getoption("--examples"),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(STEPS, min_size=30, max_size=60))
-    def compare(sequence: list[tuple[str, int, int, int]]) -> None:
-        nonlocal steps, sequences
-        worlds = Worlds(fence)
+    @given(st.lists(step, min_size=30, max_size=60))
+    def try_one(sequence: list[Step]) -> None:
+        # What is left when the time is over does nothing.
+        if time.monotonic() >= end:
+            return
+        worlds = Worlds(compared, pyxenevtchn.fake)
         try:
-            for step in sequence:
-                note(worlds.step(*step))
-                steps += 1
-        finally:
+            for each in sequence:
+                note(worlds.step(*each))
             worlds.close()
-        sequences += 1
+        except BaseException:
+            worlds.give_up()
+            raise
+        done.append(len(sequence))
 
-    try:
-        compare()
-    finally:
-        fence.device.close()
-    with capsys.disabled():
-        print(f"\n{sequences} sequences, {steps} steps, no difference")
+    try_one()
+    report(f"{len(done)} sequences, {sum(done)} steps, no difference")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_small_error_in_the_models_is_found(
+    machine: Callable[[bool], Machine], mutant: Mutant, report: Callable[[str], None]
+) -> None:
+    compared = machine(mutant.guest)
+    operations = OPERATIONS_OF_TWO if mutant.guest else OPERATIONS
+    chance = random.Random(str(mutant))  # noqa: S311 - no secret
+    choices = names(operations)
+    with mutated(mutant, MUTANTS.index(mutant)) as fake:
+        for sequence in range(1, MUTANT_SEQUENCES + 1):
+            worlds = Worlds(compared, fake)
+            try:
+                for _ in range(60):
+                    numbers = [chance.randint(0, NUMBERS_END) for _ in range(3)]
+                    worlds.step(chance.choice(choices), *numbers)
+                worlds.close()
+            except Exception as error:  # noqa: BLE001 - whatever it breaks
+                worlds.give_up()
+                report(f"found in sequence {sequence}: {error}")
+                return
+    pytest.fail(f"not found in {MUTANT_SEQUENCES} sequences")

@@ -1,34 +1,28 @@
-"""A real dom0 and a fake one, driven side by side."""
+"""A machine, a real one as a rule, and a fake one, driven side by side."""
 
 import contextlib
 import errno
 import os
-import platform
 import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from types import ModuleType
 
-from pyxenevtchn import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, Device, Request, Virq
-from pyxenevtchn.abi import pack_ports, unpack_ports
-from pyxenevtchn.fake import Hypervisor
-from pyxenevtchn.kernel import KernelDevice, open_kernel
-from pyxenevtchn.opening import adopt_device
+from pyxenevtchn import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, Request, Virq
+from pyxenevtchn.abi import DOMID_MAX, pack_ports, unpack_ports
+from pyxenevtchn.fake import Domain, Hypervisor
+from pyxenevtchn.fake.descriptor import PollDescriptor
+from pyxenevtchn.fake.driver import OpenFile
 
-from ..conftest import DEVICE_NODE
-from ..contract.raw import raw_read, raw_write
+from .machines import FREE_PORT, Machine, Reference
 
-TIMEOUT = 20.0
 MAX_FILES = 5
 
-HAS_STATIC = tuple(map(int, platform.release().split(".")[:2])) >= (6, 6)
-# Free in any quiet dom0: the one number that a file may take over by BIND_STATIC.
-FREE_PORT = 4000
-# The FIFO ABI's array of channels grows by so many.
-_CHANNELS_PAGE = 1024
 # Ports that no file ever has: none at all, the kernel's, free ones, and out of range.
-STRANGERS = (0, 1, 1023, 1024, 5000, 131071, 131072, 2**32 - 1)
-DOMIDS = (0, DOMID_SELF, 0x10000, 0x10000 + DOMID_SELF, 1, 999, DOMID_IO, 0xFFFF, 2**32 - 1)
+STRANGERS = (0, 1, 2, 1023, 1024, 5000, 131071, 131072, 2**32 - 1)
+OUT_OF_RANGE = (131072, 2**32 - 1)
+DOMIDS = (0, DOMID_SELF, 1, 999, DOMID_IO, 0xFFFF, 2**32 - 1)
+OVER_16_BITS = tuple(0x10000 + domid for domid in (0, DOMID_SELF, 1, 999))
 # Xen raises the console ring's by itself; 24 and above do not exist.
 VIRQS = tuple(virq for virq in range(26) if virq != Virq.CON_RING)
 RESTRICTIONS = (0, 1, 999, DOMID_FIRST_RESERVED - 1, DOMID_FIRST_RESERVED, 0xFFFF)
@@ -36,70 +30,84 @@ SIZES = (0, 1, 3, 4, 5, 7, 8, 12, 64, 4096, 5000, 8192)
 
 
 @dataclass(eq=False)
-class File:
-    """An open file on either side, and the ports that it shares with its duplicates."""
-
-    real: Device
-    fake: Device
-    ports: set[int] = field(default_factory=set)
-
-    def close(self) -> None:
-        self.real.close()
-        self.fake.close()
-
-
-class Fence:
-    """A loopback pair on a real file of its own: its event comes after every earlier one.
+class Twin:
+    """A domain on either side; ports are named by their real numbers.
 
     Attributes:
-        device: the file.
-        channels: how many channels the real kernel is ready for; it answers EINVAL from there on.
+        real: the machine's.
+        fake: the fake's.
+        fakes: the fake's number of each port that there has been.
+        reals: the other way round.
     """
 
-    def __init__(self) -> None:
-        self.device = open_kernel(DEVICE_NODE, nonblocking=True, cloexec=True)
-        if HAS_STATIC:
-            self.device.ioctl(Request.BIND_STATIC, FREE_PORT)
-            self.device.ioctl(Request.UNBIND, FREE_PORT)
-        pages = range(_CHANNELS_PAGE, 2**17, _CHANNELS_PAGE)
-        self.channels = next((n for n in pages if self._is_out_of_range(n)), 2**17)
-        self._near = self.device.ioctl(Request.BIND_UNBOUND_PORT, DOMID_SELF)
-        self._far = self.device.ioctl(Request.BIND_INTERDOMAIN, DOMID_SELF, self._near)
-        self._take()
+    real: Reference
+    fake: Domain
+    fakes: dict[int, int] = field(default_factory=dict)
+    reals: dict[int, int] = field(default_factory=dict)
 
-    def pass_by(self) -> None:
-        """Wait until everything that was sent so far has arrived."""
-        self.device.ioctl(Request.NOTIFY, self._near)
-        self._take()
 
-    def _is_out_of_range(self, port: int) -> bool:
-        return _outcome(lambda: self.device.ioctl(Request.UNBIND, port)) == "EINVAL"
+@dataclass(eq=False)
+class Opened:
+    """An open file on either side, whatever descriptors it has.
 
-    def _take(self) -> None:
-        assert select.select([self.device], [], [], TIMEOUT)[0]
-        assert unpack_ports(raw_read(self.device, 4096)) == [self._far]
-        raw_write(self.device, pack_ports(self._far))
+    Attributes:
+        twin: its domain.
+        descriptor: the fake's descriptor.
+        model: what is behind that.
+        ports: its ports.
+    """
+
+    twin: Twin
+    descriptor: PollDescriptor
+    model: OpenFile
+    ports: set[int] = field(default_factory=set)
+    descriptors: int = 1
+
+
+@dataclass(eq=False)
+class File:
+    """A descriptor of an open file."""
+
+    opened: Opened
+    fd: int
+
+    @property
+    def twin(self) -> Twin:
+        """Its domain."""
+        return self.opened.twin
 
 
 class Worlds:
-    """Makes each step on both sides and compares what comes out; ports are numbered as real."""
+    """Makes each step on both sides and compares what comes out.
 
-    def __init__(self, fence: Fence) -> None:
-        self._fence = fence
-        self._xen = Hypervisor()
+    Args:
+        machine: the machine.
+        fake: the package of the fake.
+    """
+
+    def __init__(self, machine: Machine, fake: ModuleType) -> None:
+        self._xen: Hypervisor = machine.fake(fake)
+        self._two_level = machine.abi == "2l"
+        self._twins = [Twin(real, self._domain_like(real)) for real in machine.domains]
         self._files: list[File] = []
-        self._fake_port: dict[int, int] = {}
-        self._real_port: dict[int, int] = {}
-        # A kernel never forgets how high a port it has seen: the fake's sees as high a one.
-        with contextlib.closing(self._xen.dom0.device()) as device:
-            device.ioctl(Request.BIND_STATIC, fence.channels - 1)
-            device.ioctl(Request.UNBIND, fence.channels - 1)
+        # Those that were connected with each other on purpose, both ways round.
+        self._pairs: list[tuple[tuple[Opened, int], tuple[Opened, int]]] = []
+        for twin in self._twins:
+            # A kernel never forgets how high a port it has seen: the fake's has seen as high a one.
+            kernel = twin.fake._kernel  # noqa: SLF001
+            kernel.nr_channels = max(kernel.nr_channels, twin.real.channels)
 
     def close(self) -> None:
         """Close every file and check that the fake is clean."""
-        for file in self._files:
-            file.close()
+        while self._files:
+            self._do_close(self._files[-1], 0, 0)
         self._xen.check_clean()
+
+    def give_up(self) -> None:
+        """Close every real file, and of the fake's what they poll by."""
+        for file in self._files:
+            file.twin.real.files.close(file.fd)
+            file.opened.descriptor.close()
 
     def step(self, operation: str, a: int, b: int, c: int) -> str:
         """Make a step, chosen by name and numbers; return what it was.
@@ -108,56 +116,104 @@ class Worlds:
             AssertionError: the two sides answered differently.
         """
         if not self._files:
-            self._open()
-        file = self._files[a % len(self._files)]
-        return f"file {a % len(self._files)}: {getattr(self, '_do_' + operation)(file, b, c)}"
+            self._open(self._twins[0])
+        index = a % len(self._files)
+        file = self._files[index]
+        shown: str = getattr(self, "_do_" + operation)(file, b, c)
+        return f"file {index} of domain {file.twin.real.domid}: {shown}"
 
-    def _do_open(self, _file: File, _b: int, _c: int) -> str:
+    # What takes many steps to come about by chance.
+
+    def _do_connect(self, file: File, b: int, c: int) -> str:
+        """Connect a new port of a file with a new one of another, and have the first event over."""
+        other = self._files[b % len(self._files)]
+        near = self._bind(file, Request.BIND_UNBOUND_PORT, other.twin.real.domid)
+        if not isinstance(near, int):
+            return f"connect: {near}"
+        domid, theirs = file.twin.real.domid, file.twin.fakes[near]
+        far = self._bind(other, Request.BIND_INTERDOMAIN, domid, near, fake=(domid, theirs))
+        other.twin.real.files.pass_by()
+        if not isinstance(far, int):
+            return f"connect: {far}"
+        ends = (file.opened, near), (other.opened, far)
+        self._pairs += [ends, ends[::-1]]
+        if c % 4:
+            _same(*self._read(other, 4096))
+            self._write(other, [far])
+        return f"connect {near} with {far}"
+
+    def _do_refill(self, file: File, b: int, _c: int) -> str:
+        """Fill the ring with one port's events, each unmasked before it is read."""
+        pairs = [ends for ends in self._pairs if ends[1][0] is file.opened]
+        if not pairs:
+            return "no refill"
+        (opened, sender), (_, receiver) = pairs[b % len(pairs)]
+        senders = [each for each in self._files if each.opened is opened]
+        times = 60 + b % 10
+        for _ in range(times if senders else 0):
+            self._of_port(senders[0], Request.NOTIFY, sender)
+            file.twin.real.files.pass_by()
+            self._write(file, [receiver])
+        return f"refill {receiver} {times} times"
+
+    # Descriptors.
+
+    def _do_open(self, _file: File, b: int, _c: int) -> str:
         if len(self._files) < MAX_FILES:
-            self._open()
+            self._open(self._twins[b % len(self._twins)])
         return "open"
 
     def _do_close(self, file: File, _b: int, _c: int) -> str:
+        file.twin.real.files.close(file.fd)
         self._files.remove(file)
-        file.close()
+        self._close_fake(file)
         return "close"
 
     def _do_dup(self, file: File, _b: int, _c: int) -> str:
         if len(self._files) < MAX_FILES:
-            real, fake = (
-                adopt_device(os.dup(device.fileno())) for device in (file.real, file.fake)
-            )
-            real.own()
-            fake.own()
-            self._files.append(File(real, fake, file.ports))
+            self._files.append(File(file.opened, file.twin.real.files.dup(file.fd)))
+            file.opened.descriptors += 1
         return "dup"
+
+    # Requests.
 
     def _do_bind_virq(self, file: File, b: int, _c: int) -> str:
         virq = VIRQS[b % len(VIRQS)]
-        return self._bind(file, Request.BIND_VIRQ, virq)
+        return f"bind_virq({virq}) = {self._bind(file, Request.BIND_VIRQ, virq)}"
 
     def _do_bind_unbound_port(self, file: File, b: int, _c: int) -> str:
-        return self._bind(file, Request.BIND_UNBOUND_PORT, DOMIDS[b % len(DOMIDS)])
+        domid = self._domids()[b % len(self._domids())]
+        outcome = self._bind(file, Request.BIND_UNBOUND_PORT, domid)
+        return f"bind_unbound_port({domid}) = {outcome}"
 
     def _do_bind_interdomain(self, file: File, b: int, c: int) -> str:
-        # Mostly the two that can succeed.
-        domid = DOMIDS[b % len(DOMIDS)] if b % 4 == 0 else DOMIDS[b % 2]
-        port = self._port(c)
-        shown = self._bind(file, Request.BIND_INTERDOMAIN, domid, port)
-        self._fence.pass_by()
-        return shown
+        # Mostly those that can succeed.
+        likely = [*(twin.real.domid for twin in self._twins), DOMID_SELF]
+        domid = self._domids()[b % len(self._domids())] if b % 4 == 0 else likely[b % len(likely)]
+        remote = self._twin_of(file, domid)
+        port = self._port(remote, c)
+        theirs = remote.fakes.get(port, port)
+        outcome = self._bind(file, Request.BIND_INTERDOMAIN, domid, port, fake=(domid, theirs))
+        file.twin.real.files.pass_by()
+        return f"bind_interdomain({domid}, {port}) = {outcome}"
+
+    def _do_bind_many(self, file: File, b: int, _c: int) -> str:
+        """Have about as many ports as the ring has room for, or as the domain can have."""
+        more = max(63 + b % 4 - len(file.opened.ports), 0)
+        outcomes = [self._bind(file, Request.BIND_UNBOUND_PORT, 999) for _ in range(more)]
+        return f"bind_many({more}): {outcomes[-1:]}"
 
     def _do_unbind(self, file: File, b: int, _c: int) -> str:
-        port = self._port(b)
-        outcome = self._request(file, Request.UNBIND, port)
+        port = self._port(file.twin, b)
+        outcome = self._of_port(file, Request.UNBIND, port)
         if outcome == 0:
-            file.ports.discard(port)
+            file.opened.ports.discard(port)
         return f"unbind({port}) = {outcome}"
 
     def _do_notify(self, file: File, b: int, _c: int) -> str:
-        port = self._port(b)
-        outcome = self._request(file, Request.NOTIFY, port)
-        self._fence.pass_by()
+        port = self._port(file.twin, b)
+        outcome = self._of_port(file, Request.NOTIFY, port)
+        self._pass_by()
         return f"notify({port}) = {outcome}"
 
     def _do_reset(self, file: File, _b: int, _c: int) -> str:
@@ -170,108 +226,187 @@ class Worlds:
 
     def _do_bind_static(self, file: File, b: int, c: int) -> str:
         """Only where it is safe: a port of the file, one out of range, or the free one."""
-        choices = [131072, 2**32 - 1, *sorted(file.ports)]
-        if not any(FREE_PORT in other.ports for other in self._files):
+        choices = [*OUT_OF_RANGE, *sorted(file.opened.ports)]
+        of_domain = [each.opened for each in self._files if each.twin is file.twin]
+        if not any(FREE_PORT in opened.ports for opened in of_domain):
             choices.append(FREE_PORT)
         port = choices[(b + c) % len(choices)]
-        if not HAS_STATIC:
-            return "bind_static left out"
-        return f"bind_static({port}) = {self._bind_static(file, port)}"
+        outcome = self._of_port(file, Request.BIND_STATIC, port)
+        if outcome == 0:
+            file.opened.ports.add(port)
+        return f"bind_static({port}) = {outcome}"
+
+    # Events.
 
     def _do_read(self, file: File, b: int, _c: int) -> str:
         size = SIZES[b % len(SIZES)]
-        return f"read({size}) = {self._both(file, lambda device: self._read(device, size))}"
+        return f"read({size}) = {_same(*self._read(file, size))}"
 
     def _do_write(self, file: File, b: int, c: int) -> str:
-        ports = [self._port(number) for number in (b, c, b ^ c, b + c)][: 1 + c % 4]
-        ragged = b"\0" * (b % 4)
-
-        def write(device: Device) -> int:
-            data = bytes(pack_ports([self._on(device, port) for port in ports])) + ragged
-            return raw_write(device, memoryview(data))
-
-        outcome = self._both(file, write)
-        self._fence.pass_by()
+        ports = [self._port(file.twin, number) for number in (b, c, b ^ c, b + c)][: 1 + c % 4]
+        ragged = bytes(b % 4)
+        outcome = self._write(file, ports, ragged)
         return f"write({ports} and {len(ragged)} bytes) = {outcome}"
 
     def _do_poll(self, file: File, _b: int, _c: int) -> str:
-        def poll(device: Device) -> int:
+        def poll() -> int:
             # A fake's descriptor stays writable after an overflow, so that is not asked.
             poller = select.poll()
-            poller.register(device, select.POLLIN)
-            return dict(poller.poll(0)).get(device.fileno(), 0)
+            poller.register(file.opened.descriptor, select.POLLIN)
+            return dict(poller.poll(0)).get(file.opened.descriptor.fileno(), 0)
 
-        return f"poll = {self._both(file, poll)}"
+        return f"poll = {_same(file.twin.real.files.poll(file.fd), poll())}"
 
     def _do_churn(self, file: File, b: int, _c: int) -> str:
         """Leave stale entries in the ring, up to more than it holds."""
         for _ in range(b % 70):
-            unbound = self._bind_or_none(file, Request.BIND_UNBOUND_PORT, DOMID_SELF)
-            if unbound is None:
+            near = self._bind(file, Request.BIND_UNBOUND_PORT, DOMID_SELF)
+            if not isinstance(near, int):
                 break
-            connected = self._bind_or_none(file, Request.BIND_INTERDOMAIN, DOMID_SELF, unbound)
-            self._fence.pass_by()
-            for port in (unbound, connected):
-                if port is not None:
-                    self._request(file, Request.UNBIND, port)
-                    file.ports.discard(port)
+            theirs = file.twin.fakes[near]
+            far = self._bind(
+                file, Request.BIND_INTERDOMAIN, DOMID_SELF, near, fake=(DOMID_SELF, theirs)
+            )
+            file.twin.real.files.pass_by()
+            for port in (near, far):
+                if isinstance(port, int):
+                    _same(self._of_port(file, Request.UNBIND, port), 0)
+                    file.opened.ports.discard(port)
         return f"churn {b % 70}"
 
-    def _open(self) -> None:
-        real = open_kernel(DEVICE_NODE, nonblocking=True, cloexec=True)
-        self._files.append(File(real, self._xen.dom0.device()))
+    def _do_burst(self, _file: File, b: int, c: int) -> str:
+        """Send events to a guest that is paused, so that its kernel finds them together."""
+        guests = [twin for twin in self._twins if twin.real.guest]
+        if not guests:
+            return "no burst"
+        twin = guests[b % len(guests)]
+        theirs = [file for file in self._files if file.twin is twin]
+        before = [self._read(file, 4096) for file in theirs]
+        senders = [
+            (file, port)
+            for (opened, port), (remote, _) in self._pairs
+            for file in self._files
+            if remote.twin is twin and file.opened is opened and file.twin is not twin
+        ]
+        chosen = [senders[(c + b * each) % len(senders)] for each in range(6) if senders]
+        assert twin.real.guest
+        twin.real.guest.pause()
+        twin.fake.pause()
+        for file, port in chosen:
+            self._of_port(file, Request.NOTIFY, port)
+        twin.real.guest.unpause()
+        twin.fake.unpause()
+        self._pass_by()
+        after = [self._read(file, 4096) for file in theirs]
+        for real, fake in before:
+            _same(real, fake)
+        for real, fake in after:
+            if self._two_level:
+                # Where the kernel began is the affair of its own events as well.
+                real, fake = _from_lowest(real), _from_lowest(fake)  # noqa: PLW2901
+            _same(real, fake)
+        return f"burst {[port for _, port in chosen]}: {[real for real, _ in after]}"
 
-    def _port(self, number: int) -> int:
-        known = list(self._fake_port)
+    # How.
+
+    def _domain_like(self, real: Reference) -> Domain:
+        if real.domid == 0:
+            return self._xen.dom0
+        domain = self._xen.create_domain(real.domid)
+        if real.free_ports is None:
+            return domain
+        # The real one's processes have some ports that are not in the fake.
+        own = len(self._xen.ports(real.domid))
+        domain.destroy()
+        return self._xen.create_domain(real.domid, max_ports=own + real.free_ports)
+
+    def _open(self, twin: Twin) -> None:
+        descriptor = PollDescriptor(os.getpid())
+        model = twin.fake.open_file(descriptor.show)
+        self._files.append(File(Opened(twin, descriptor, model), twin.real.files.open()))
+
+    def _close_fake(self, file: File) -> None:
+        file.opened.descriptors -= 1
+        if not file.opened.descriptors:
+            with contextlib.closing(file.opened.descriptor):
+                file.opened.model.release()
+
+    def _domids(self) -> list[int]:
+        guests = [twin.real.domid for twin in self._twins[1:]]
+        return [*DOMIDS, *OVER_16_BITS, *guests, *(0x10000 + domid for domid in guests)]
+
+    def _twin_of(self, file: File, domid: int) -> Twin:
+        """Return the domain that a domid means, or that of the file where it means none here."""
+        cut = domid & DOMID_MAX
+        return next((twin for twin in self._twins if twin.real.domid == cut), file.twin)
+
+    def _port(self, twin: Twin, number: int) -> int:
+        known = list(twin.fakes)
         if known and number % 8:
             return known[number // 8 % len(known)]
         return STRANGERS[number // 8 % len(STRANGERS)]
 
-    def _on(self, device: Device, port: int) -> int:
-        """Return the port's number on the device's side."""
-        return port if isinstance(device, KernelDevice) else self._fake_port.get(port, port)
+    def _pass_by(self) -> None:
+        for twin in self._twins:
+            twin.real.files.pass_by()
 
-    def _read(self, device: Device, size: int) -> list[int]:
-        ports = unpack_ports(raw_read(device, size))
-        if isinstance(device, KernelDevice):
-            return ports
-        return [self._real_port.get(port, port) for port in ports]
-
-    def _bind(self, file: File, request: Request, *arguments: int) -> str:
-        return f"{request}{arguments} = {self._bind_or_none(file, request, *arguments)}"
-
-    def _bind_or_none(self, file: File, request: Request, *arguments: int) -> int | None:
-        """Bind on both sides; return the real port, or None where both failed alike."""
-        real, fake = (self._ioctl(device, request, arguments) for device in (file.real, file.fake))
-        if isinstance(real, int) and isinstance(fake, int):
-            # Both sides hand out their lowest free port: the correspondence never changes.
-            assert self._fake_port.setdefault(real, fake) == fake
-            assert self._real_port.setdefault(fake, real) == real
-            file.ports.add(real)
-            return real
-        assert real == fake, f"{request}{arguments}: the driver {real}, the fake {fake}"
-        return None
-
-    def _bind_static(self, file: File, port: int) -> object:
-        outcome = self._request(file, Request.BIND_STATIC, port)
-        if outcome == 0:
-            file.ports.add(port)
+    def _write(self, file: File, ports: list[int], ragged: bytes = b"") -> object:
+        real = bytes(pack_ports(ports)) + ragged
+        fake = bytes(pack_ports([file.twin.fakes.get(port, port) for port in ports])) + ragged
+        outcome = _same(
+            _outcome(lambda: file.twin.real.files.write(file.fd, real.hex())),
+            _outcome(lambda: file.opened.model.write(memoryview(fake))),
+        )
+        file.twin.real.files.pass_by()
         return outcome
 
-    def _request(self, file: File, request: Request, *arguments: int) -> object:
-        return self._both(file, lambda device: self._ioctl(device, request, arguments))
+    def _read(self, file: File, size: int) -> tuple[object, object]:
+        """Read on both sides; return what came, or why nothing did."""
+        real = _outcome(lambda: file.twin.real.files.read(file.fd, size))
+        reals = file.twin.reals
+        fake = _outcome(
+            lambda: [reals.get(port, port) for port in unpack_ports(file.opened.model.read(size))]
+        )
+        return real, fake
 
-    def _ioctl(self, device: Device, request: Request, arguments: tuple[int, ...]) -> object:
-        own = [
-            self._on(device, value) if name.endswith("port") else value
-            for name, value in zip(request.parameters, arguments, strict=True)
-        ]
-        return _outcome(lambda: device.ioctl(request, *own))
+    def _bind(
+        self, file: File, request: Request, *arguments: int, fake: tuple[int, ...] | None = None
+    ) -> object:
+        """Bind on both sides; return the real port, or the errno where both failed alike."""
+        real = _outcome(lambda: file.twin.real.files.ioctl(file.fd, request, *arguments))
+        found = _outcome(lambda: file.opened.model.ioctl(request, *(fake or arguments)))
+        if isinstance(real, int) and isinstance(found, int):
+            # Both sides hand out their lowest free port: the correspondence never changes.
+            assert file.twin.fakes.setdefault(real, found) == found
+            assert file.twin.reals.setdefault(found, real) == real
+            file.opened.ports.add(real)
+            return real
+        return _same(real, found)
 
-    def _both(self, file: File, call: Callable[[Device], object]) -> object:
-        real, fake = (_outcome(partial(call, device)) for device in (file.real, file.fake))
-        assert real == fake, f"the driver answered {real}, the fake {fake}"
-        return real
+    def _of_port(self, file: File, request: Request, port: int) -> object:
+        """Make a request about a port."""
+        return self._request(file, request, port, fake=(file.twin.fakes.get(port, port),))
+
+    def _request(
+        self, file: File, request: Request, *arguments: int, fake: tuple[int, ...] | None = None
+    ) -> object:
+        return _same(
+            _outcome(lambda: file.twin.real.files.ioctl(file.fd, request, *arguments)),
+            _outcome(lambda: file.opened.model.ioctl(request, *(fake or arguments))),
+        )
+
+
+def _same(real: object, fake: object) -> object:
+    assert real == fake, f"the driver answered {real}, the fake {fake}"
+    return real
+
+
+def _from_lowest(read: object) -> object:
+    """Turn what came to a 2-level kernel round so that its lowest port is the first."""
+    if not isinstance(read, list) or not read:
+        return read
+    start = read.index(min(read))
+    return read[start:] + read[:start]
 
 
 def _outcome(call: Callable[[], object]) -> object:

@@ -1,0 +1,213 @@
+"""What the fake is compared with: a real machine's domains, or those of the fake itself.
+
+The latter finds no difference but those that were made: it shows that the comparison works.
+"""
+
+import contextlib
+import itertools
+import os
+import platform
+import select
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from pyxenevtchn.abi import unpack_ports
+from pyxenevtchn.fake import Domain, Hypervisor
+from pyxenevtchn.fake.configuration import Abi
+from pyxenevtchn.fake.descriptor import PollDescriptor
+from pyxenevtchn.fake.driver import OpenFile
+
+from ..guests import RealGuest
+from ..raw_driver import RawFiles
+
+# Free in any quiet domain: the one number that a file may take over by BIND_STATIC.
+FREE_PORT = 4000
+
+_VERSION = Path("/sys/hypervisor/version")
+_GUEST_TYPE = Path("/sys/hypervisor/guest_type")
+
+
+class Files(Protocol):
+    """The open files of a domain (see RawFiles)."""
+
+    def open(self) -> int: ...
+    def dup(self, fd: int) -> int: ...
+    def close(self, fd: int) -> None: ...
+    def ioctl(self, fd: int, request: str, *arguments: int) -> int: ...
+    def read(self, fd: int, size: int) -> list[int]: ...
+    def write(self, fd: int, data: str) -> int: ...
+    def poll(self, fd: int) -> int: ...
+    def channels(self) -> int: ...
+    def pass_by(self) -> None: ...
+
+
+class Pausable(Protocol):
+    """A guest, for the toolstack."""
+
+    def pause(self) -> None: ...
+    def unpause(self) -> None: ...
+
+
+class GuestFiles:
+    """The open files of a real guest's agent."""
+
+    def __init__(self, guest: RealGuest) -> None:
+        self._guest = guest
+
+    def __getattr__(self, method: str) -> object:
+        return lambda *arguments: self._guest.call("raw", method, *arguments)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A domain to compare with.
+
+    Attributes:
+        domid: its number.
+        files: its open files.
+        channels: how many channels its kernel is ready for.
+        free_ports: how many ports it can have besides those that it has; None for no limit.
+        guest: how to pause it; None for dom0.
+    """
+
+    domid: int
+    files: Files
+    channels: int
+    free_ports: int | None = None
+    guest: Pausable | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine to compare with.
+
+    Attributes:
+        domains: its domains, dom0 first.
+        configuration: what a fake like it is made of.
+    """
+
+    domains: Sequence[Reference]
+    configuration: dict[str, Any]
+
+    @property
+    def abi(self) -> Abi:
+        """The ABI of its kernels."""
+        abi: Abi = self.configuration["abi"]
+        return abi
+
+    def fake(self, package: ModuleType) -> Hypervisor:
+        """Make a fake like it, of a package such as pyxenevtchn.fake."""
+        made: Hypervisor = package.Hypervisor(**self.configuration)
+        return made
+
+
+def real_machine() -> dict[str, Any]:
+    """Tell what a fake like this machine is made of."""
+    two_level = "xen.fifo_events=0" in Path("/proc/cmdline").read_text()
+    return {
+        "xen_version": tuple(int((_VERSION / part).read_text()) for part in ("major", "minor")),
+        "linux": tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2]),
+        "machine": "pvh" if _GUEST_TYPE.read_text() == "PVH\n" else "pv",
+        "abi": "2l" if two_level else "fifo",
+    }
+
+
+def real_dom0() -> Reference:
+    """Return dom0, which this runs in."""
+    files = RawFiles()
+    return Reference(0, files, _prepare(files))
+
+
+def real_guest(guest: RealGuest) -> Reference:
+    """Return a guest with a limit of ports that can be reached."""
+    files = cast("Files", GuestFiles(guest))
+    return Reference(guest.domid, files, _prepare(files), _use_up(files), guest)
+
+
+def _prepare(files: Files) -> int:
+    """Have a kernel see the highest port that it will; return how many channels it is ready for."""
+    files.pass_by()
+    fd = files.open()
+    with contextlib.suppress(OSError):  # Linux has BIND_STATIC since 6.6
+        files.ioctl(fd, "bind_static", FREE_PORT)
+    files.close(fd)
+    return files.channels()
+
+
+def _use_up(files: Files) -> int:
+    """Bind ports until there are no more, and let them go; return how many there were."""
+    fd = files.open()
+    ports = 0
+    try:
+        while True:
+            files.ioctl(fd, "bind_unbound_port", 0)
+            ports += 1
+    except OSError:
+        files.close(fd)
+    return ports
+
+
+class FakeFiles:
+    """The open files of a fake's domain."""
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._numbers = itertools.count()
+        self._opened: dict[int, tuple[PollDescriptor, OpenFile]] = {}
+
+    def open(self) -> int:
+        descriptor = PollDescriptor(os.getpid())
+        return self._number((descriptor, self._domain.open_file(descriptor.show)))
+
+    def dup(self, fd: int) -> int:
+        return self._number(self._opened[fd])
+
+    def close(self, fd: int) -> None:
+        opened = self._opened.pop(fd)
+        if opened not in self._opened.values():
+            descriptor, model = opened
+            model.release()
+            descriptor.close()
+
+    def ioctl(self, fd: int, request: str, *arguments: int) -> int:
+        model: Any = self._opened[fd][1]
+        result: int = model.ioctl(request, *arguments)
+        return result
+
+    def read(self, fd: int, size: int) -> list[int]:
+        return unpack_ports(self._opened[fd][1].read(size))
+
+    def write(self, fd: int, data: str) -> int:
+        return self._opened[fd][1].write(bytes.fromhex(data))
+
+    def poll(self, fd: int) -> int:
+        poller = select.poll()
+        number = self._opened[fd][0].fileno()
+        poller.register(number, select.POLLIN)
+        return dict(poller.poll(0)).get(number, 0)
+
+    def channels(self) -> int:
+        return self._domain._kernel.nr_channels  # noqa: SLF001
+
+    def pass_by(self) -> None:
+        """Do nothing: events are there at once."""
+
+    def _number(self, opened: tuple[PollDescriptor, OpenFile]) -> int:
+        number = next(self._numbers)
+        self._opened[number] = opened
+        return number
+
+
+def fake_machine(configuration: dict[str, Any], guest_ports: int) -> Machine:
+    """Make a machine of dom0 and a guest, of the fake."""
+    xen = Hypervisor(**configuration)
+    guest = xen.create_domain(7, guest_ports)
+    dom0_files, files = FakeFiles(xen.dom0), FakeFiles(guest)
+    domains = [
+        Reference(0, dom0_files, _prepare(dom0_files)),
+        Reference(7, files, _prepare(files), _use_up(files), guest),
+    ]
+    return Machine(domains, configuration)

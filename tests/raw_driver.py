@@ -1,0 +1,102 @@
+"""The real driver by bare system calls: nothing of this project is between a test and it.
+
+A table of open files, which another domain's agent can have as well as a test (see guest_agent).
+"""
+
+import errno
+import fcntl
+import os
+import select
+import struct
+from array import array
+
+from pyxenevtchn import DOMID_SELF, Request
+
+NODE = "/dev/xen/evtchn"
+TIMEOUT = 20.0
+
+# Of <xen/evtchn.h>: _IOC(_IOC_NONE, 'E', number, size of the struct), and the struct's fields.
+_REQUESTS = {
+    Request.BIND_VIRQ: (0x44500, "I"),
+    Request.BIND_INTERDOMAIN: (0x84501, "II"),
+    Request.BIND_UNBOUND_PORT: (0x44502, "I"),
+    Request.UNBIND: (0x44503, "I"),
+    Request.NOTIFY: (0x44504, "I"),
+    Request.RESET: (0x4505, ""),
+    Request.RESTRICT_DOMID: (0x24506, "H"),
+    Request.BIND_STATIC: (0x44507, "I"),
+}
+# The FIFO ABI's array of channels grows by so many.
+_CHANNELS_PAGE = 1024
+_MOST_CHANNELS = 131072
+
+
+class RawFiles:
+    """Open files of the driver, by their descriptors; and a fence."""
+
+    def __init__(self) -> None:
+        self._fence: tuple[int, int, int] | None = None
+
+    def open(self) -> int:
+        """Open one, non-blocking; return its descriptor."""
+        return os.open(NODE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def dup(self, fd: int) -> int:
+        """Duplicate a descriptor."""
+        return os.dup(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def ioctl(self, fd: int, request: str, *arguments: int) -> int:
+        """Make a request; the arguments are its struct's fields."""
+        number, fields = _REQUESTS[Request(request)]
+        result: int = fcntl.ioctl(fd, number, bytearray(struct.pack(f"={fields}", *arguments)))
+        return result
+
+    def read(self, fd: int, size: int) -> list[int]:
+        """Read so many bytes; return the ports."""
+        return array("I", os.read(fd, size)).tolist()
+
+    def write(self, fd: int, data: str) -> int:
+        """Write bytes, of hexadecimal digits; return how many the driver took."""
+        return os.write(fd, bytes.fromhex(data))
+
+    def poll(self, fd: int) -> int:
+        """Tell what poll says of POLLIN and POLLERR."""
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        return dict(poller.poll(0)).get(fd, 0)
+
+    def channels(self) -> int:
+        """Tell how many channels the kernel is ready for: UNBIND is EINVAL from there on."""
+        fd = self.open()
+        pages = range(_CHANNELS_PAGE, _MOST_CHANNELS, _CHANNELS_PAGE)
+        ready = next((n for n in pages if self._is_out_of_range(fd, n)), _MOST_CHANNELS)
+        os.close(fd)
+        return ready
+
+    def pass_by(self) -> None:
+        """Wait until everything that was sent to this domain so far has arrived.
+
+        A connected pair of a file of its own is the fence: its event comes after every earlier one.
+        """
+        if self._fence is None:
+            fd = self.open()
+            near = self.ioctl(fd, Request.BIND_UNBOUND_PORT, DOMID_SELF)
+            far = self.ioctl(fd, Request.BIND_INTERDOMAIN, DOMID_SELF, near)
+            self._fence = fd, near, far
+        else:
+            fd, near, far = self._fence
+            self.ioctl(fd, Request.NOTIFY, near)
+        assert select.select([fd], [], [], TIMEOUT)[0]
+        assert self.read(fd, 4096) == [far]
+        os.write(fd, struct.pack("=I", far))
+
+    def _is_out_of_range(self, fd: int, port: int) -> bool:
+        try:
+            self.ioctl(fd, Request.UNBIND, port)
+        except OSError as error:
+            return error.errno == errno.EINVAL
+        raise AssertionError(f"port {port} was bound")
