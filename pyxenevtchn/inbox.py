@@ -128,6 +128,10 @@ class Inbox:
             raise
         return len(ports)
 
+    def holds_events(self) -> bool:
+        """Return whether there is something, reserved or not."""
+        return bool(self.left or self.batches)
+
     def peek(self) -> bool:
         """Return whether there is something that is not reserved."""
         try:

@@ -144,7 +144,7 @@ class Receiver(Handle):
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         poller.register(self._inbox.descriptor, select.POLLIN)
-        there = self._inbox.peek()
+        there = self._inbox.holds_events() and self._inbox.peek()
         while True:
             milliseconds = 0 if there else None if left < 0 else min(left / 1e6, _POLL_MOST)
             ready = dict(poller.poll(milliseconds))
@@ -390,7 +390,7 @@ class Receiver(Handle):
         if watcher is not None and self._inbox.reserved and self._pull(NO_PORTS):
             # What a task waits for is not for others.
             watcher.events_came()
-        count = self._inbox.fill(page, most)
+        count = self._inbox.fill(page, most) if self._inbox.holds_events() else 0
         if count or (self._inbox.reserved and not nanoseconds):
             return count
         count = self._turn(self._inbox.descriptor, page.pointer, most, nanoseconds, 0)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Hashable
 from functools import partial
-from typing import Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 from ..abi import PORT_BYTES, Packed, Request, pack_ports
 from ..descriptors import BorrowedDescriptor, make_dead
@@ -154,10 +154,7 @@ class FakeDevice(Device):
         return Page(lambda memory: memoryview(memory).cast("I"))
 
     def request(self, request: Request) -> Callable[..., int]:
-        return partial(self._request, request)
-
-    def _request(self, request: Request, *arguments: int) -> int:
-        return self._call(lambda: self._file.ioctl(request, *arguments))
+        return partial(self._call, self._file.ioctl, request)
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
         sent: list[tuple[int, int]] = []
@@ -170,13 +167,16 @@ class FakeDevice(Device):
         return sent[0] if sent else (0, -result)
 
     def turn(self, wake: int, words: memoryview, room: int, left: int, port: int) -> int:
-        done = pack_ports(port) if port else words[PORTS : PORTS + words[DONE]].cast("B")
-        result = self.unmask(done, len(done))
-        words[DONE] = 0
-        if result < 0 or not room:
-            return result
+        if port or words[DONE]:
+            done = pack_ports(port) if port else words[PORTS : PORTS + words[DONE]].cast("B")
+            result = self.unmask(done, len(done))
+            words[DONE] = 0
+            if result < 0:
+                return result
+        if not room:
+            return 0
         while True:
-            result = self._call(lambda: self._read_words(words, room))
+            result = self._call(self._read_words, words, room)
             if result != -errno.EAGAIN:
                 return result
             if not left:
@@ -198,21 +198,22 @@ class FakeDevice(Device):
     def unmask(self, data: Packed, size: int) -> int:
         done = 0
         while done < size:
-            result = self._call(partial(self._file.write, memoryview(data)[done:]))
+            result = self._call(self._file.write, memoryview(data)[done:])
             if result < 0:
                 return result
             done += result
         return 0
 
     def unmask_one(self, port: int) -> int:
-        return self.unmask(pack_ports(port), PORT_BYTES)
+        return min(0, self._call(self._file.write, pack_ports(port)))
 
-    def _call(self, call: Callable[[], int]) -> int:
+    def _call(self, call: Callable[..., int], *arguments: Any) -> int:  # noqa: ANN401
         """Make a call of the file; return what it returns, or its errno, negated."""
         try:
             with self._lock:
-                self._check_open()
-                return call()
+                if self._closed:
+                    self._refuse()
+                return call(*arguments)
         except OSError as error:
             if not error.errno:
                 raise  # a signal handler's
@@ -228,7 +229,8 @@ class FakeDevice(Device):
         while True:
             try:
                 with self._lock:
-                    self._check_open()
+                    if self._closed:
+                        self._refuse()
                     return self._file.read(size)
             except OSError as error:
                 if error.errno != errno.EAGAIN or not self.blocking:
@@ -237,7 +239,7 @@ class FakeDevice(Device):
 
     def write(self, data: Packed) -> int:
         """Unmask the ports in ``data``, as the driver's write does; return the bytes taken."""
-        result = self._call(lambda: self._file.write(data))
+        result = self._call(self._file.write, data)
         if result < 0:
             raise operation_error("write", (len(data),), -result, self.name)
         return result
@@ -259,9 +261,8 @@ class FakeDevice(Device):
         if self._owned and not self._closed:
             self.close()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ChannelClosed(f"{self.name}: the handle is closed")
+    def _refuse(self) -> NoReturn:
+        raise ChannelClosed(f"{self.name}: the handle is closed")
 
 
 def _poll(fd: int, wake: int, left: int) -> tuple[Container[int], int]:

@@ -108,7 +108,7 @@ class OpenFile:
             self._kernel.prepare(self, "write")
         size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
         ports = self.ports
-        for port in unpack_ports(data[:size]):
+        for port in unpack_ports(data if size == len(data) else data[:size]):
             if ports.get(port) is False:
                 ports[port] = True
                 self._kernel.end_of_interrupt(port)

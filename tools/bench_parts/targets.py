@@ -33,9 +33,9 @@ LEAST = {
 
 # The most that it may be.
 MOST = {
-    ("the fake's cycle with 1 ports bound", "socketpair"): 5.0,
-    ("the fake's cycle with 100,001 ports bound", "socketpair"): 5.0,
-    ("an event on the shared fake", "echo"): 6.0,
+    ("the fake's cycle with 1 ports bound", "socketpair"): 3.2,
+    ("the fake's cycle with 100,001 ports bound", "socketpair"): 3.2,
+    ("an event on the shared fake", "echo"): 5.0,
     ("start the command", "import click"): 2.5,
     (preloaded.CYCLE, "three echoes"): 1.6,
 }
