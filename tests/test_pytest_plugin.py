@@ -65,6 +65,29 @@ def test_a_program_has_a_fake_of_its_own(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*AssertionError: left behind in domain 0: a handle of*"])
 
 
+def test_a_kernels_bug_is_the_tests_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from pyxenevtchn import EventChannel
+        from pyxenevtchn.fake import KernelBug
+
+        def test_close_after_restore(xenevtchn_environment):
+            xen = xenevtchn_environment.hypervisor
+            channel = EventChannel.open(xenevtchn_environment.device(5))
+            channel.bind_unbound_port(0)
+            xen.save_domain(5)
+            xen.restore_domain(5)
+            try:
+                channel.close()
+            except KernelBug:
+                pass
+        """
+    )
+    result = pytester.runpytest_subprocess(timeout=NESTED_TIMEOUT)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*Failed: kernel bug: BUG_ON(irq < 0) in *"])
+
+
 def test_a_leak_is_the_tests_error(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

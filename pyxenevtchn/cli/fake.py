@@ -87,7 +87,11 @@ def serve(
 @fake.command(context_settings={"allow_interspersed_args": False})
 @socket_option
 @click.option("--domid", type=DOMAIN, metavar="DOMID", help="The program's domain [default: dom0].")
-@click.option("--check", is_flag=True, help="Fail where the program leaves handles open.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Fail where the program leaves handles open, or would make a kernel crash.",
+)
 @click.argument("command", metavar="PROGRAM [ARGUMENT]...", nargs=-1, required=True)
 @click.pass_context
 def run(
@@ -124,16 +128,22 @@ def run(
         RemoteHypervisor(path).ports(0)
         ctx.exit(status)
     mask = program.keep_signals()
+    bugs: list[str] = []
+
+    def say_bug(text: str) -> None:
+        bugs.append(text)
+        _say_bug(text)
+
     with _folder() as folder:
         path = f"{folder}/socket"
         environment = preload.environment(base, path, domid or 0)
-        with server.serving(path, _say_bug) as own:
+        with server.serving(path, say_bug) as own:
             process = program.start(executable, command, environment, mask)
             server.allow_many_descriptors()
             status = program.wait(process)
     for line, times in Counter(own.left).items():
         click.echo(f"left open in {line}{f', {times} times' if times > 1 else ''}", err=True)
-    ctx.exit(status or int(check and bool(own.left)))
+    ctx.exit(status or int(check and bool(own.left or bugs)))
 
 
 def _say_bug(text: str) -> None:

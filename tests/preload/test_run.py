@@ -130,6 +130,31 @@ os._exit(0)
     assert ended.stderr.startswith("left open in domain 0: a handle of ")
 
 
+# Lets its domain be restored, then lets go of the port that this has cost it.
+RESTORED = f"""{BIND}
+import subprocess, sys
+for control in ("save-domain", "restore-domain"):
+    command = [sys.executable, "-m", "pyxenevtchn", "fake", control, "5"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+try:
+    channel.unbind(port)
+except OSError as error:
+    print(error.errno, flush=True)
+channel.close()
+"""
+
+
+@pytest.mark.parametrize(("check", "status"), [((), 0), (("--check",), 1)])
+def test_a_kernels_bug_is_told_and_an_error_to_the_program(
+    check: tuple[str, ...], status: int
+) -> None:
+    ended = run_python(RESTORED, "--domid", "5", *check)
+    assert (ended.returncode, ended.stdout) == (status, f"{errno.EIO}\n")
+    unbind, close = ended.stderr.splitlines()
+    for line in (unbind, close):
+        assert line.startswith("kernel bug: BUG_ON(irq < 0) in evtchn_unbind_from_user: port ")
+
+
 @pytest.mark.parametrize("named", ["option", "device", "environment"])
 def test_it_can_be_a_servers(server: ServerProcess, named: str) -> None:
     program = f"{BIND}; print(port, flush=True); import signal; signal.pause()"
