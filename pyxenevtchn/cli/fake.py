@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 
 from ..fake import preload, server
-from ..fake.machine import Hypervisor
+from ..fake.hypervisor import Hypervisor
 from ..fake.names import PREFIX
 from ..fake.remote import RemoteHypervisor
 from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE

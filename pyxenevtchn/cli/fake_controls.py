@@ -6,9 +6,9 @@ import click
 
 from ..abi import UINT32_MAX, virq_name
 from ..fake.domain import OPERATIONS, Port
-from ..fake.hypervisor import State
-from ..fake.machine import GUEST_PORTS
+from ..fake.hypervisor import GUEST_PORTS
 from ..fake.remote import RemoteHypervisor
+from ..fake.xen import State
 from .fake_options import socket_option, socket_path
 from .options import ADDRESS, DOMAIN, VIRQ
 

@@ -10,7 +10,7 @@ import click
 
 from ..fake import preload
 from ..fake.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
-from ..fake.machine import Hypervisor
+from ..fake.hypervisor import Hypervisor
 from ..fake.names import PREFIX, parse
 from ..opening import DEVICE_VARIABLE
 from .options import F

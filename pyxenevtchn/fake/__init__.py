@@ -20,9 +20,9 @@ can.
 from .device import FakeDevice, adopt
 from .domain import Domain, Port
 from .failure import KernelBug
-from .hypervisor import State
-from .machine import Hypervisor
+from .hypervisor import Hypervisor
 from .names import default, open_named, reset_default
+from .xen import State
 from .xsm import Xsm
 
 __all__ = [

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..abi import Machine
-from .hypervisor import MAX_CHANNELS
+from .xen import MAX_CHANNELS
 from .xsm import MODULES, Xsm
 
 Abi = Literal["fifo", "2l"]

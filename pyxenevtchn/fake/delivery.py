@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
-from .hypervisor import Evtchn
+from .xen import Evtchn
 
 if TYPE_CHECKING:
     from .driver import OpenFile

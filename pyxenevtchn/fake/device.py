@@ -16,7 +16,7 @@ from ..descriptors import Descriptor as OwnDescriptor
 from ..device import DONE, PORTS, UNREAD, Device, Page
 from ..errors import ChannelClosed, operation_error
 from .descriptor import Descriptor, identity
-from .kernel import Kernel
+from .linux import Kernel
 
 # The longest wait that poll(2) takes, in milliseconds.
 _POLL_MOST = 2**31 - 1

@@ -12,9 +12,9 @@ from ..channel import EventChannel
 from .descriptor import PollDescriptor
 from .device import Description, FakeDevice
 from .driver import OpenFile
-from .hypervisor import State
-from .kernel import Kernel
 from .life import Lives
+from .linux import Kernel
+from .xen import State
 
 OPERATIONS = (*Request, "read", "write")
 """What can be made to fail."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
 from .failure import KernelBug, fail
-from .kernel import Kernel
+from .linux import Kernel
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 """The driver reads and writes this much at most."""

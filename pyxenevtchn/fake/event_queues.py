@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from ..abi import Virq
 from .free_ports import FreePorts
-from .hypervisor import Evtchn
+from .xen import Evtchn
 
 
 class FifoQueue:

@@ -1,393 +1,248 @@
-"""Xen's side: domains, their ports and what the hypercalls do to them.
+"""Hypervisor: a whole machine, made of the models, for tests to play with."""
 
-Pure: no descriptor, no thread, no I/O. A failed operation changes nothing. The rules, the order of
-the checks and the errnos are the hypervisor's (its common/event_channel.c, unless another file is
-named).
-"""
+import random
+import secrets
+from collections.abc import Mapping
 
-import enum
-import errno
-from collections.abc import Callable
-
-from ..abi import DOMID_FIRST_RESERVED, DOMID_SELF, NR_VIRQS, Virq, VirqScope, virq_scope
-from .failure import fail
-from .free_ports import FreePorts
+from ..abi import NR_VIRQS, Machine, VirqScope, virq_name, virq_scope
+from .configuration import Abi, Configuration, Delivery, Policy
+from .device import open_files
+from .domain import Domain, Domains, Port, port_table
+from .life import Lives
+from .linux import Kernel
+from .toolstack import Toolstack
+from .xen import Xen, XenDomain
 from .xsm import Xsm
 
-MAX_CHANNELS = {"fifo": 131072, "2l": 4096}
-"""The number of ports, port 0 among them, by ABI: FIFO, and 2-level on a 64-bit machine (Xen)."""
-
-# The first version that refuses a global VIRQ to a domain which is not its handler
-# (evtchn_bind_virq), and a new handler while the old one has it bound (set_global_virq_handler).
-_HANDLER_CHECKED = (4, 21)
+GUEST_PORTS = 1023
+"""The highest port that xl lets a guest have: max_event_channels of its configuration."""
 
 
-class State(enum.StrEnum):
-    """What a port is, in the words of Xen's EVTCHNSTAT. A free port has no Evtchn."""
+class Hypervisor:
+    """A fake Xen with a dom0, and as many other domains as are created.
 
-    UNBOUND = "unbound"
-    INTERDOMAIN = "interdomain"
-    PIRQ = "pirq"
-    VIRQ = "virq"
-    IPI = "ipi"
-
-
-class Evtchn:
-    """One bound port of a domain.
-
-    Attributes:
-        domain: whose port it is.
-        port: its number.
-        state: what it is bound to.
-        remote_domid: the domain that may connect to it or has; else None.
-        peer: the other end, while it is interdomain; else None.
-        virq: the VIRQ; else None.
-        pending: an event has come that the kernel has not taken yet.
-        masked: events stay pending, without an upcall.
-        interrupts: how many of its events went to an open file of the driver.
-    """
-
-    __slots__ = (
-        "domain",
-        "interrupts",
-        "masked",
-        "peer",
-        "pending",
-        "port",
-        "remote_domid",
-        "state",
-        "virq",
-    )
-
-    def __init__(
-        self,
-        domain: "XenDomain",
-        port: int,
-        state: State,
-        *,
-        remote_domid: int | None = None,
-        virq: int | None = None,
-    ) -> None:
-        self.domain: XenDomain = domain
-        self.port: int = port
-        self.state: State = state
-        self.remote_domid: int | None = remote_domid
-        self.peer: Evtchn | None = None
-        self.virq: int | None = virq
-        self.pending: bool = False
-        self.interrupts: int = 0
-        # Linux masks every port at boot, and again whenever it closes one.
-        self.masked: bool = True
-
-
-class Xen:
-    """The hypervisor: the domains that there are, dom0 first.
+    Any thread may call anything at any time.
 
     Args:
-        xen_version: (major, minor): what it does with global VIRQs.
-        max_channels: how many ports a domain can have, port 0 included.
-        xsm: which domains may connect with each other.
+        xen_version: (major, minor), from (4, 17). From (4, 21) a domain that does not handle a
+            global VIRQ cannot bind it; before, it can and the VIRQ never fires.
+        linux: (major, minor) of every domain's kernel, from (5, 11). From (6, 6) there is
+            BIND_STATIC; from (6, 7) two handles can hold a port by it.
+        machine: "pv", "pvh" or "arm64": what the kernels hold themselves.
+        abi: "fifo", with 131072 ports to a domain, or "2l", with 4096. With that x86's kernels hold
+            VIRQ_DEBUG.
+        delivery: "immediate": an event is in the ring before the call that sent it returns.
+            "manual": it waits, pending, for ``deliver``; on several ports they come in the ABI's
+            order. "shuffled": at once, but several in any order, and together or one by one, as
+            on several vCPUs.
+        xsm: "dummy": every domain may connect with every other; "silo": with dom0 alone; or a
+            policy of your own.
+        seed: of "shuffled": two with the same seed do the same. None for a new one each time,
+            which ``repr`` tells.
 
-    Attributes:
-        domains: the domains that exist, by domid; those that die are among them.
+    Raises:
+        ValueError: there is no such thing.
     """
 
-    def __init__(self, xen_version: tuple[int, int], max_channels: int, xsm: Xsm) -> None:
-        self.max_channels = max_channels
-        self.xsm = xsm
-        self.domains: dict[int, XenDomain] = {}
-        self._handlers_checked = xen_version >= _HANDLER_CHECKED
-        self._virq_handlers: dict[int, XenDomain] = {}
-        self._next_domid = 1
-        self.create(0)
+    def __init__(  # noqa: PLR0913 - each by its name
+        self,
+        xen_version: tuple[int, int] = (4, 17),
+        *,
+        linux: tuple[int, int] = (6, 1),
+        machine: Machine = "pv",
+        abi: Abi = "fifo",
+        delivery: Delivery = "immediate",
+        xsm: Policy | Xsm = "dummy",
+        seed: int | None = None,
+    ) -> None:
+        if seed is None and delivery == "shuffled":
+            seed = secrets.randbits(32)
+        self.configuration: Configuration = Configuration(
+            xen_version, linux, machine, abi, delivery, xsm, seed
+        )
+        self._domains = Domains()
+        self._lock = self._domains.lock
+        self._random = random.Random(seed)  # noqa: S311 - it is to be foreseen
+        self._xen = Xen(xen_version, self.configuration.max_channels, self.configuration.policy())
+        dom0 = self._boot(self._xen.domains[0])
+        self._toolstack = Toolstack(dom0)
+        self._lives = Lives(self._xen, self._toolstack, at_once=delivery != "manual")
+        self.dom0: Domain = Domain(dom0, self._domains, self._lives)
 
-    def create(self, domid: int | None = None, max_port: int | None = None) -> "XenDomain":
+    def __repr__(self) -> str:
+        seed = self.configuration.seed
+        shown = "" if seed is None else f" seed={seed}"
+        return f"<Hypervisor domains={self._domains.domids()}{shown}>"
+
+    def create_domain(
+        self,
+        domid: int | None = None,
+        max_ports: int = GUEST_PORTS,
+        static: Mapping[int, tuple[Domain, int]] | None = None,
+    ) -> Domain:
         """Create a domain.
 
-        Args:
-            domid: its domid; None for the next one that no domain has had.
-            max_port: the highest port that it may have (max_evtchn_port); None for no limit but
-                the ABI's.
-
-        Raises:
-            ValueError: the domid is reserved, or a domain has it.
-        """
-        if domid is None:
-            while self._next_domid in self.domains:
-                self._next_domid += 1
-            domid = self._next_domid
-        if not 0 <= domid < DOMID_FIRST_RESERVED:
-            raise ValueError(f"domid must be 0 to {DOMID_FIRST_RESERVED - 1}, not {domid}")
-        if domid in self.domains:
-            raise ValueError(f"there is a domain {domid} already")
-        self._next_domid = max(self._next_domid, domid + 1)
-        domain = self.domains[domid] = XenDomain(self, domid, max_port)
-        return domain
-
-    def shut_down(self) -> None:
-        """Tell that a domain shut down, crashed or suspended (domain_shutdown, common/domain.c)."""
-        self.send_global_virq(Virq.DOM_EXC)
-
-    def kill(self, domain: "XenDomain") -> None:
-        """Destroy a domain but for its domid (domain_kill, common/domain.c).
-
-        What it handled is dom0's again (clear_global_virq_handlers).
-        """
-        for port in sorted(domain.ports, reverse=True):
-            domain.close(port)
-        for virq, handler in list(self._virq_handlers.items()):
-            if handler is domain:
-                del self._virq_handlers[virq]
-        self.send_global_virq(Virq.DOM_EXC)
-
-    def free(self, domain: "XenDomain") -> None:
-        """End what is left of a domain that was killed (complete_domain_destroy)."""
-        del self.domains[domain.domid]
-        self.send_global_virq(Virq.DOM_EXC)
-
-    def forget(self, domain: "XenDomain") -> None:
-        """Take back the creation of a domain, with the static channels that it has."""
-        for evtchn in list(domain.ports.values()):
-            if evtchn.peer is not None and evtchn.peer.domain is not domain:
-                evtchn.peer.domain.close(evtchn.peer.port)
-        del self.domains[domain.domid]
-
-    def connect_static(self, a: "XenDomain", a_port: int, b: "XenDomain", b_port: int) -> None:
-        """Make two ports with these numbers, connected (alloc_static_evtchn in arch/arm).
-
-        Xen does it before the domains run, and asks no policy.
-
-        Raises:
-            OSError: ENOSPC, a domain cannot have such a port; EBUSY, it has one.
-        """
-        a.free_ports.claim(a_port)
-        try:
-            b.free_ports.claim(b_port)
-        except BaseException:
-            a.free_ports.give_back(a_port)
-            raise
-        peer = a.ports[a_port] = Evtchn(a, a_port, State.UNBOUND, remote_domid=b.domid)
-        _connect(b, b_port, peer)
-        a.static.add(a_port)
-        b.static.add(b_port)
-
-    def virq_handler(self, virq: int) -> "XenDomain":
-        """Return the domain in which a global VIRQ is raised."""
-        return self._virq_handlers.get(virq, self.domains[0])
-
-    def set_virq_handler(self, virq: int, domain: "XenDomain") -> None:
-        """Have a global VIRQ raised in a domain from now on (set_global_virq_handler).
-
-        Raises:
-            OSError: EINVAL, no global VIRQ; EBUSY, the domain that it was raised in so far has it
-                bound (from 4.21).
-        """
-        if not 0 <= virq < NR_VIRQS or virq_scope(virq) != VirqScope.GLOBAL:
-            fail(errno.EINVAL)
-        old = self.virq_handler(virq)
-        if self._handlers_checked and old is not domain and old.is_bound(virq):
-            fail(errno.EBUSY)
-        self._virq_handlers[virq] = domain
-
-    def send_global_virq(self, virq: int) -> None:
-        """Raise a global VIRQ in its domain."""
-        self.virq_handler(virq).raise_virq(virq)
-
-    def may_bind(self, domain: "XenDomain", virq: int) -> bool:
-        """Tell whether a domain is let bind a VIRQ."""
-        return (
-            not self._handlers_checked
-            or virq_scope(virq) != VirqScope.GLOBAL
-            or self.virq_handler(virq) is domain
-        )
-
-
-class XenDomain:
-    """A domain and its port table. The methods are the hypercalls that the domain can make.
-
-    Attributes:
-        domid: its number.
-        max_port: the highest port that the toolstack lets it have; None for any.
-        ports: the ports that are not free, by number.
-        free_ports: the numbers of the others.
-        static: the ports that Xen made for a device tree.
-        upcall: called with an Evtchn that has become deliverable: pending and not masked.
-    """
-
-    upcall: Callable[[Evtchn], object]
-
-    def __init__(self, xen: Xen, domid: int, max_port: int | None) -> None:
-        highest = xen.max_channels - 1
-        self.domid = domid
-        self.max_port = max_port
-        self.ports: dict[int, Evtchn] = {}
-        self.free_ports = FreePorts(highest if max_port is None else min(highest, max_port))
-        self.static: set[int] = set()
-        self.upcall = _ignore
-        self._xen = xen
-        self._virqs: dict[int, Evtchn] = {}
-
-    def alloc_unbound(self, remote_domid: int) -> int:
-        """Allocate a port that one domain may connect to (evtchn_alloc_unbound).
+        xenstored and xenconsoled connect to its first two ports, and have two more in dom0.
 
         Args:
-            remote_domid: that domain, or DOMID_SELF. By default it need not exist.
+            domid: its number; None for the next one that none has had.
+            max_ports: the highest port that it can have, its kernel's own among them: ENOSPC
+                after that. xl's max_event_channels.
+            static: channels that are there before anything runs, for BIND_STATIC: for each of the
+                domain's ports the other domain and the port there (see ``connect_static``).
 
         Raises:
-            OSError: ENOSPC, no port is free; then what the policy says.
+            ValueError: the domid is reserved, or a domain has it; or not even the kernel can have
+                its ports.
+            OSError: EBUSY, ENOSPC: a static port cannot be had.
         """
-        port = self.free_ports.take()
-        if remote_domid == DOMID_SELF:
-            remote_domid = self.domid
+        with self._lock:
+            domain = self._xen.create(domid, max_ports)
+            try:
+                for port, (other, other_port) in (static or {}).items():
+                    remote = self._domains.kernel_of(other).domain
+                    self._xen.connect_static(remote, other_port, domain, port)
+                kernel = self._boot(domain)
+            except BaseException:
+                self._xen.forget(domain)
+                raise
+            self._toolstack.introduce(domain)
+            return Domain(kernel, self._domains, self._lives)
+
+    def connect_static(self, a: Domain, a_port: int, b: Domain, b_port: int) -> None:
+        """Make a channel between two ports that nobody holds, as Xen does for a device tree.
+
+        BIND_STATIC takes the ends over: there is an event on the one of ``b``.
+
+        Raises:
+            OSError: EBUSY, a port is not free; ENOSPC, a domain cannot have such a port.
+            ValueError: a domain was destroyed.
+        """
+        with self._lock:
+            one, other = self._domains.kernel_of(a).domain, self._domains.kernel_of(b).domain
+            self._xen.connect_static(one, a_port, other, b_port)
+
+    def domain(self, domid: int) -> Domain:
+        """Return the domain with this domid.
+
+        Raises:
+            LookupError: there is none.
+        """
+        with self._lock:
+            return self._domains.find(domid)
+
+    def saved_domain(self, domid: int) -> Domain:
+        """Return the domain that was saved when it had this domid, and not restored since.
+
+        Raises:
+            LookupError: there is none.
+        """
+        with self._lock:
+            if domid not in self._domains.saved:
+                raise LookupError(f"no domain {domid} was saved")
+            return self._domains.saved[domid]
+
+    def ports(self, domid: int) -> tuple[Port, ...]:
+        """List a domain's ports, by number: its kernel's own too.
+
+        Raises:
+            LookupError: there is no such domain.
+        """
+        with self._lock:
+            return port_table(self._domains.kernels[self.domain(domid)])
+
+    def raise_virq(self, virq: int, domain: Domain | None = None) -> None:
+        """Raise a VIRQ, as Xen does. Where nobody has bound it nothing happens.
+
+        Args:
+            virq: a Virq, or its number.
+            domain: where; None for the handler of a global one, and for dom0 with the others.
+
+        Raises:
+            ValueError: there is no such VIRQ, or a global one would be raised where it is not
+                handled, or the domain was destroyed.
+        """
+        with self._lock:
+            if not 0 <= virq < NR_VIRQS:
+                raise ValueError(f"virq must be 0 to {NR_VIRQS - 1}, not {virq}")
+            where = None if domain is None else self._domains.kernel_of(domain).domain
+            if virq_scope(virq) != VirqScope.GLOBAL:
+                (where or self._xen.domains[0]).raise_virq(virq)
+                return
+            handler = self._xen.virq_handler(virq)
+            if where not in {None, handler}:
+                name = "dom0" if handler.domid == 0 else f"domain {handler.domid}"
+                raise ValueError(f"Xen raises the global VIRQ {virq_name(virq)} in {name} alone")
+            handler.raise_virq(virq)
+
+    def set_virq_handler(self, virq: int, domain: Domain) -> None:
+        """Have a global VIRQ go to a domain from now on, as the toolstack can.
+
+        When the domain is destroyed it goes to dom0 again.
+
+        Args:
+            virq: a Virq, or its number.
+            domain: the domain.
+
+        Raises:
+            OSError: EINVAL, no global VIRQ; EBUSY, the domain that it goes to so far has it bound
+                (from Xen 4.21).
+            ValueError: the domain was destroyed.
+        """
+        with self._lock:
+            self._xen.set_virq_handler(virq, self._domains.kernel_of(domain).domain)
+
+    def deliver(
+        self, domain: Domain | None = None, most: int | None = None, *, storm: bool = False
+    ) -> int:
+        """Run the interrupts that wait; return how many were for handles.
+
+        Args:
+            domain: of this domain alone; None for all, and to end the domains that are dying.
+            most: how many of handles at most; None for all.
+            storm: the events come in a flood, so that the kernel stays in its loop over them until
+                the next ``deliver``: their ports, unmasked meanwhile, stay masked until then
+                (Linux defers a "late EOI").
+
+        Raises:
+            ValueError: the domain was destroyed.
+        """
+        with self._lock:
+            kernels = (
+                [self._domains.kernel_of(domain)]
+                if domain
+                else list(self._domains.kernels.values())
+            )
+            count = 0
+            for kernel in kernels:
+                left = None if most is None else most - count
+                count += kernel.deliver(left, storm=storm)
+            if domain is None:
+                self._lives.go_on()
+            return count
+
+    def check_clean(self) -> None:
+        """Check that no handle is open and no port bound but those that were there before.
+
+        Raises:
+            AssertionError: something was left behind; the message says what, and where.
+        """
+        with self._lock:
+            left: list[str] = []
+            for domain, kernel in self._domains.kernels.items():
+                found = open_files(kernel)
+                found += [
+                    f"port {port.port} ({port.state})"
+                    for port in port_table(kernel)
+                    if port.port not in kernel.own_ports and port.port not in kernel.domain.static
+                ]
+                if found:
+                    left.append(f"domain {domain.domid}: {', '.join(found)}")
+            if left:
+                raise AssertionError(f"left behind in {'; '.join(left)}")
+
+    def _boot(self, domain: XenDomain) -> Kernel:
         try:
-            exists = remote_domid in self._xen.domains
-            self._xen.xsm.evtchn_unbound(self.domid, remote_domid, exists=exists)
-        except BaseException:
-            self.free_ports.give_back(port)
-            raise
-        self.ports[port] = Evtchn(self, port, State.UNBOUND, remote_domid=remote_domid)
-        return port
-
-    def bind_interdomain(self, remote_domid: int, remote_port: int) -> int:
-        """Connect a new port to a domain's unbound port (evtchn_bind_interdomain).
-
-        Raises:
-            OSError: ESRCH, no such domain; ENOSPC, no port is free here; EINVAL, the remote port
-                is not unbound or is not for this domain; what the policy says. In this order.
-        """
-        remote = self._xen.domains.get(self.domid if remote_domid == DOMID_SELF else remote_domid)
-        if remote is None:
-            fail(errno.ESRCH)
-        port = self.free_ports.take()
-        try:
-            peer = remote.ports.get(remote_port)
-            if peer is None or peer.state != State.UNBOUND or peer.remote_domid != self.domid:
-                fail(errno.EINVAL)
-            self._xen.xsm.evtchn_interdomain(self.domid, remote.domid)
-        except BaseException:
-            self.free_ports.give_back(port)
-            raise
-        _connect(self, port, peer)
-        return port
-
-    def bind_virq(self, virq: int) -> int:
-        """Bind a VIRQ, on vCPU 0 if it is one of a vCPU (evtchn_bind_virq).
-
-        Raises:
-            OSError: EINVAL, no such VIRQ; EBUSY, a global one which this domain does not handle
-                (from 4.21); EEXIST, bound already; ENOSPC. In this order.
-        """
-        if not 0 <= virq < NR_VIRQS:
-            fail(errno.EINVAL)
-        if not self._xen.may_bind(self, virq):
-            fail(errno.EBUSY)
-        if virq in self._virqs:
-            fail(errno.EEXIST)
-        number = self.free_ports.take()
-        evtchn = self._virqs[virq] = Evtchn(self, number, State.VIRQ, virq=virq)
-        self.ports[number] = evtchn
-        return number
-
-    def bind_ipi(self) -> int:
-        """Bind an inter-processor interrupt, of which kernels have several for each vCPU.
-
-        Raises:
-            OSError: ENOSPC, no port is free.
-        """
-        return self._bind_own(State.IPI)
-
-    def bind_pirq(self) -> int:
-        """Bind a physical interrupt, of which dom0's kernel has one for each device.
-
-        Raises:
-            OSError: ENOSPC, no port is free.
-        """
-        return self._bind_own(State.PIRQ)
-
-    def is_bound(self, virq: int) -> bool:
-        """Tell whether this domain has bound a VIRQ."""
-        return virq in self._virqs
-
-    def send(self, port: int) -> None:
-        """Send an event to the other end; where nobody is connected it is dropped (evtchn_send).
-
-        Raises:
-            OSError: EINVAL, the port is free or has no other end by its nature.
-        """
-        evtchn = self.ports.get(port)
-        if evtchn is None:
-            fail(errno.EINVAL)
-        if evtchn.peer is not None:
-            _set_pending(evtchn.peer)
-        elif evtchn.state in _ENDLESS:
-            fail(errno.EINVAL)
-
-    def raise_virq(self, virq: int) -> None:
-        """Raise a VIRQ in this domain; where it is not bound it is dropped."""
-        evtchn = self._virqs.get(virq)
-        if evtchn is not None:
-            _set_pending(evtchn)
-
-    def unmask(self, port: int) -> None:
-        """Let a port's events through; one that is pending comes now (evtchn_unmask).
-
-        Raises:
-            OSError: EINVAL, the port is free.
-        """
-        evtchn = self.ports.get(port)
-        if evtchn is None:
-            fail(errno.EINVAL)
-        evtchn.masked = False
-        if evtchn.pending:
-            self.upcall(evtchn)
-
-    def close(self, port: int) -> None:
-        """Free a port (evtchn_close).
-
-        The other end becomes unbound, for this domain, and is not told.
-
-        Raises:
-            OSError: EINVAL, the port is free.
-        """
-        evtchn = self.ports.pop(port, None)
-        if evtchn is None:
-            fail(errno.EINVAL)
-        if evtchn.peer is not None:
-            evtchn.peer.state = State.UNBOUND
-            evtchn.peer.peer = None
-            evtchn.peer = None
-        if evtchn.virq is not None:
-            del self._virqs[evtchn.virq]
-        evtchn.pending = False
-        evtchn.masked = True
-        self.static.discard(port)
-        self.free_ports.give_back(port)
-
-    def _bind_own(self, state: State) -> int:
-        number = self.free_ports.take()
-        self.ports[number] = Evtchn(self, number, state)
-        return number
-
-
-_ENDLESS = (State.VIRQ, State.PIRQ)
-
-
-def _connect(domain: XenDomain, port: int, peer: Evtchn) -> None:
-    evtchn = Evtchn(domain, port, State.INTERDOMAIN, remote_domid=peer.domain.domid)
-    domain.ports[port] = evtchn
-    peer.state = State.INTERDOMAIN
-    evtchn.peer, peer.peer = peer, evtchn
-    # Whatever was sent to the unbound port is lost, so Xen makes the new owner look once.
-    _set_pending(evtchn)
-
-
-def _ignore(_evtchn: Evtchn) -> None:
-    """Do what a domain without a kernel does with an event: leave it pending."""
-
-
-def _set_pending(evtchn: Evtchn) -> None:
-    # An event on a port that has one pending is the same event (Xen).
-    if not evtchn.pending:
-        evtchn.pending = True
-        if not evtchn.masked:
-            evtchn.domain.upcall(evtchn)
+            return Kernel(domain, self.configuration, self._random)
+        except OSError:
+            raise ValueError("max_ports is less than the kernel itself needs") from None

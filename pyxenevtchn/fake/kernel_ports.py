@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..abi import DOM0_KERNEL_VIRQS, Machine, Virq
 from .configuration import Configuration
-from .hypervisor import XenDomain
+from .xen import XenDomain
 
 # For each vCPU: its timer (xen_setup_timer); then the interrupts between processors
 # (xen_smp_intr_init; on PV xen_smp_intr_init_pv as well, and where there are several of them

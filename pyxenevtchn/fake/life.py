@@ -6,9 +6,9 @@ are those of real machines (Xen 4.17).
 
 from collections.abc import Callable
 
-from .hypervisor import Xen, XenDomain
-from .kernel import Kernel
+from .linux import Kernel
 from .toolstack import Toolstack
+from .xen import Xen, XenDomain
 
 
 class Lives:

@@ -6,7 +6,7 @@ import threading
 from ..abi import DOMID_FIRST_RESERVED
 from .device import FakeDevice
 from .domain import Domain
-from .machine import Hypervisor
+from .hypervisor import Hypervisor
 
 PREFIX = "fake:"
 

@@ -50,13 +50,13 @@ CLOSE is for those who have just closed a descriptor: when the connection ends, 
 closed, if that was the last one; where that was a kernel's bug, such an answer and its note come
 before. A file that nobody has said this of was left open by its program.
 
-And there is the hypervisor (see machine.Hypervisor and machine.Domain), on any connection:
+And there is the hypervisor (see hypervisor.Hypervisor and domain.Domain), on any connection:
 
     configuration                      ok JSON: an object with the fields of Configuration
     raise_virq VIRQ [DOMID]            ok
     set_virq_handler VIRQ DOMID        ok
     deliver DOMID MOST STORM           ok COUNT; DOMID and MOST can be -, for all; STORM is 0 or 1
-    ports DOMID                        ok JSON: an array of objects with the fields of machine.Port
+    ports DOMID                        ok JSON: an array of objects with the fields of domain.Port
     interrupts DOMID                   ok JSON: an array of arrays: a port that a client holds, the
                                        name of its program, and how many events it has had
     create_domain DOMID MAX_PORTS      ok DOMID; DOMID can be -, for the next one

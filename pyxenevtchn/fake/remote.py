@@ -6,13 +6,13 @@ import os
 from ..abi import Request, check_domid, check_uint32
 from .configuration import Configuration
 from .domain import Port
-from .hypervisor import State
-from .machine import GUEST_PORTS
+from .hypervisor import GUEST_PORTS
 from .protocol import answer_value, connect, exchange
+from .xen import State
 
 
 class RemoteHypervisor:
-    """The hypervisor of ``xenevtchn fake serve``: machine.Hypervisor's methods, with domids.
+    """The hypervisor of ``xenevtchn fake serve``: hypervisor.Hypervisor's methods, with domids.
 
     Handles of it are opened by name, ``EventChannel.open("fake:unix:PATH?domid=N")``. Every call
     has a connection of its own; any thread may call anything at any time.

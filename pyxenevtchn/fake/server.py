@@ -25,9 +25,9 @@ from .domain import Domain
 from .driver import OpenFile
 from .failure import KernelBug
 from .guardian import Guardian
+from .hypervisor import Hypervisor
 from .last_close import LastClose
 from .listener import listening
-from .machine import Hypervisor
 from .protocol import NAME
 from .session import Session
 

@@ -14,7 +14,7 @@ from .domain import Domain
 from .protocol import LINE_MAX
 
 if TYPE_CHECKING:
-    from .machine import Hypervisor
+    from .hypervisor import Hypervisor
     from .server import OpenedFile, Server
 
 

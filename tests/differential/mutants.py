@@ -43,12 +43,12 @@ MUTANTS = (
         "        if port not in self.ports:\n            fail(errno.EINVAL)\n        try:",
     ),
     Mutant(
-        "hypervisor",
+        "xen",
         "        if remote is None:\n            fail(errno.ESRCH)",
         "        if remote is None:\n            fail(errno.EINVAL)",
     ),
     Mutant(
-        "hypervisor",
+        "xen",
         "        if virq in self._virqs:\n            fail(errno.EEXIST)",
         "        if virq in self._virqs:\n            fail(errno.EBUSY)",
     ),
@@ -106,17 +106,17 @@ MUTANTS = (
     ),
     # Events.
     Mutant(
-        "kernel",
+        "linux",
         "        evtchn.masked = True\n        evtchn.interrupts += 1\n",
         "        evtchn.interrupts += 1\n",
     ),
     Mutant(
-        "hypervisor",
+        "xen",
         "the new owner look once.\n    _set_pending(evtchn)\n",
         "the new owner look once.\n",
     ),
     Mutant(
-        "hypervisor",
+        "xen",
         "    if not evtchn.pending:\n        evtchn.pending = True\n",
         "    if not evtchn.pending and not evtchn.masked:\n        evtchn.pending = True\n",
     ),
@@ -130,12 +130,12 @@ MUTANTS = (
         guest=True,
     ),
     Mutant(
-        "hypervisor",
+        "xen",
         "peer.state != State.UNBOUND or peer.remote_domid != self.domid:",
         "peer.state != State.UNBOUND:",
     ),
     Mutant(
-        "hypervisor",
+        "xen",
         "            evtchn.peer.peer = None\n",
         "            evtchn.peer.peer = None\n"
         "            evtchn.peer.remote_domid = evtchn.peer.domain.domid\n",

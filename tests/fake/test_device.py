@@ -21,7 +21,7 @@ from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
 
 from ..concurrency import alarms, child, struck, threads, until_asleep
 from ..limits import TIMEOUT
-from .test_hypervisor import refused
+from .test_xen import refused
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.fake import KernelBug
 from pyxenevtchn.fake.configuration import Abi, Configuration, Delivery
 from pyxenevtchn.fake.driver import PAGE_BYTES, OpenFile
-from pyxenevtchn.fake.hypervisor import State, Xen
-from pyxenevtchn.fake.kernel import Kernel
+from pyxenevtchn.fake.linux import Kernel
+from pyxenevtchn.fake.xen import State, Xen
 from pyxenevtchn.fake.xsm import Xsm
 
-from .test_hypervisor import refused
+from .test_xen import refused
 
 
 def boot(

@@ -1,356 +1,591 @@
-"""The model of Xen, by itself: a domain's hypercalls and what they do to the port tables."""
+"""What only a fake can do: domains made and destroyed, VIRQs raised, failures asked for."""
 
 import errno
+import select
+from collections.abc import Callable
+from typing import Literal
 
 import pytest
 
-from pyxenevtchn import DOMID_SELF, Virq
-from pyxenevtchn.fake.hypervisor import MAX_CHANNELS, Evtchn, State, Xen, XenDomain
-from pyxenevtchn.fake.xsm import Silo, Xsm
+from pyxenevtchn import DOMID_SELF, EventChannel, Request, Virq
+from pyxenevtchn.abi import Machine
+from pyxenevtchn.fake import Domain, Hypervisor, State, Xsm
+from pyxenevtchn.fake.configuration import Abi
+
+from ..concurrency import threads, until_asleep
+from .test_xen import refused
 
 
-@pytest.fixture
-def xen() -> Xen:
-    return Xen((4, 17), MAX_CHANNELS["fifo"], Xsm())
+def connect(
+    near: EventChannel, near_domid: int, far: EventChannel, far_domid: int
+) -> tuple[int, int]:
+    near_port = near.bind_unbound_port(far_domid)
+    return near_port, far.bind_interdomain(near_domid, near_port)
 
 
-def connect(binder: XenDomain, owner: XenDomain) -> tuple[int, int]:
-    """Connect two domains; return the binder's port and the owner's."""
-    port = owner.alloc_unbound(binder.domid)
-    return binder.bind_interdomain(owner.domid, port), port
+def test_two_domains_talk_to_each_other() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with xen.dom0.open() as backend, guest.open() as frontend:
+        near, far = connect(backend, 0, frontend, guest.domid)
+        frontend.unmask(frontend.read())
+        backend.notify(near)
+        assert frontend.wait(0) == [far]
+        frontend.notify(far)
+        assert backend.wait(0) == [near]
+    xen.check_clean()
 
 
-def refused(number: int) -> "pytest.RaisesExc[OSError]":
-    return pytest.RaisesExc(OSError, check=lambda error: error.errno == number)
+def test_each_domain_has_ports_of_its_own() -> None:
+    xen = Hypervisor()
+    first, second = xen.create_domain(), xen.create_domain()
+    with first.open() as one, first.open() as neighbour, second.open() as stranger:
+        assert one.bind_virq(Virq.DEBUG) == stranger.bind_virq(Virq.DEBUG)
+        with pytest.raises(FileExistsError):
+            neighbour.bind_virq(Virq.DEBUG)
 
 
-def table(xen: Xen) -> dict[int, dict[int, tuple[object, ...]]]:
-    """Everything that the port tables say."""
-    return {
-        domid: {
-            port: (e.state, e.remote_domid, e.peer, e.virq, e.pending, e.masked)
-            for port, e in domain.ports.items()
-        }
-        for domid, domain in xen.domains.items()
-    }
+@pytest.mark.parametrize(
+    ("machine", "abi", "dom0", "guest", "first_free"),
+    [
+        ("pv", "fifo", {"TIMER", "PCPU_STATE", "ARCH_0", "CONSOLE"}, {"TIMER"}, (21, 8)),
+        (
+            "pv",
+            "2l",
+            {"TIMER", "DEBUG", "PCPU_STATE", "ARCH_0", "CONSOLE"},
+            {"TIMER", "DEBUG"},
+            (23, 9),
+        ),
+        ("pvh", "fifo", {"TIMER", "PCPU_STATE", "CONSOLE"}, {"TIMER"}, (15, 7)),
+        ("arm64", "2l", {"CONSOLE"}, set(), (4, 3)),
+    ],
+)
+def test_the_kernels_hold_what_they_do_on_such_a_machine(
+    machine: Machine, abi: Abi, dom0: set[str], guest: set[str], first_free: tuple[int, int]
+) -> None:
+    xen = Hypervisor(machine=machine, abi=abi)
+    with xen.dom0.open() as channel:
+        assert channel.bind_unbound_port(0) == first_free[0]
+    domain = xen.create_domain()
+    with domain.open() as channel:
+        assert channel.bind_unbound_port(0) == first_free[1]
+        for virq in Virq:
+            if virq.name in guest:
+                with pytest.raises(FileExistsError):
+                    channel.bind_virq(virq)
+            else:
+                channel.bind_virq(virq)
+    for domid, virqs in ((0, dom0), (domain.domid, guest)):
+        held = {Virq(port.virq).name for port in xen.ports(domid) if port.virq is not None}
+        assert held == virqs
 
 
-def test_the_lowest_free_port_comes_first_and_never_port_0(xen: Xen) -> None:
-    dom0 = xen.domains[0]
-    assert [dom0.alloc_unbound(0) for _ in range(4)] == [1, 2, 3, 4]
-    for port in (3, 1, 2):
-        dom0.close(port)
-    assert [dom0.alloc_unbound(0) for _ in range(4)] == [1, 2, 3, 5]
+def test_dom0s_daemons_hold_an_end_of_each_domain() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    theirs = {port.daemon: port for port in xen.ports(0) if port.remote_domid == guest.domid}
+    assert set(theirs) == {"xenstored", "xenconsoled"}
+    for daemon, number in (("xenstored", 1), ("xenconsoled", 2)):
+        assert theirs[daemon].remote_port == number
+        assert not theirs[daemon].kernel
+    with xen.dom0.open() as channel:
+        for number in (1, 2):
+            with refused(errno.EINVAL):
+                channel.bind_interdomain(guest.domid, number)
+    before = len(xen.ports(0))
+    guest.destroy()
+    assert len(xen.ports(0)) == before - 2
+    xen.check_clean()
 
 
-@pytest.mark.parametrize(("abi", "number"), [("fifo", 131072), ("2l", 4096)])
-def test_a_domain_has_as_many_ports_as_the_abi_says(abi: str, number: int) -> None:
-    xen = Xen((4, 17), MAX_CHANNELS[abi], Xsm())
-    dom0 = xen.domains[0]
-    for _ in range(number - 1):
-        highest = dom0.bind_ipi()
-    assert highest == number - 1
-    with refused(errno.ENOSPC):
-        dom0.alloc_unbound(0)
-    with refused(errno.ENOSPC):
-        dom0.bind_virq(Virq.DEBUG)
-    # A port is looked for here before the one there is looked at.
-    with refused(errno.ENOSPC):
-        dom0.bind_interdomain(0, 0)
-    with refused(errno.ESRCH):
-        dom0.bind_interdomain(7, 1)
-    with refused(errno.EINVAL):
-        dom0.bind_virq(24)
-    dom0.close(77)
-    assert dom0.bind_virq(Virq.DEBUG) == 77
+def test_a_guest_has_1023_ports_unless_it_is_created_with_others() -> None:
+    xen = Hypervisor()
+    for domain, most in ((xen.create_domain(), 1023), (xen.create_domain(max_ports=20), 20)):
+        with domain.open() as channel:
+            while channel.bind_unbound_port(0) < most:
+                pass
+            with refused(errno.ENOSPC) as caught:
+                channel.bind_unbound_port(0)
+            assert "max_event_channels" in caught.value.__notes__[0]
+    with pytest.raises(ValueError, match="max_ports is less than the kernel itself needs"):
+        xen.create_domain(domid=77, max_ports=6)
+    assert xen.create_domain(domid=77, max_ports=7).domid == 77
 
 
-def test_a_port_that_connects_is_pending_and_the_other_is_not(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    near, far = connect(dom0, guest)
-    assert dom0.ports[near].pending
-    assert not guest.ports[far].pending
-    assert dom0.ports[near].peer is guest.ports[far]
-    assert guest.ports[far].peer is dom0.ports[near]
+def test_static_channels_are_there_for_bind_static() -> None:
+    xen = Hypervisor(linux=(6, 12), machine="arm64")
+    guest = xen.create_domain(static={10: (xen.dom0, 12)})
+    with xen.dom0.open() as near, guest.open() as far:
+        near.bind_static(12)
+        far.bind_static(10)
+        # Xen connected the guest's end, so that is pending.
+        assert (near.wait(0), far.wait(0)) == ([], [10])
+        far.notify(10)
+        assert near.wait(0) == [12]
+        near.unmask(12)
+        near.unbind(12)
+        far.notify(10)  # waits, masked
+        near.bind_static(12)
+        assert near.wait(0) == [12]
+    xen.check_clean()
+    static = [port for port in xen.ports(0) if port.static]
+    assert [(port.port, port.remote_domid, port.remote_port) for port in static] == [(12, 1, 10)]
 
 
-@pytest.mark.parametrize("domid", [1, 0x7FF0 - 1, 0x7FF1, 0xFFFF])
-def test_only_domains_that_exist_can_be_connected_to(xen: Xen, domid: int) -> None:
-    before = table(xen)
-    with refused(errno.ESRCH):
-        xen.domains[0].bind_interdomain(domid, 1)
-    assert table(xen) == before
-
-
-def test_only_an_unbound_port_for_this_domain_can_be_connected_to(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    ports = [
-        0,
-        50,
-        131072,
-        guest.alloc_unbound(7),
-        guest.alloc_unbound(DOMID_SELF),
-        guest.bind_virq(Virq.TIMER),
-        guest.bind_ipi(),
-        connect(dom0, guest)[1],
-    ]
-    before = table(xen)
-    for port in ports:
-        with refused(errno.EINVAL):
-            dom0.bind_interdomain(guest.domid, port)
-    assert table(xen) == before
-    # What failed took no port.
-    assert dom0.alloc_unbound(0) == len(dom0.ports)
-
-
-def test_virqs_are_bound_once_in_each_domain(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    port = dom0.bind_virq(Virq.DEBUG)
-    guest.bind_virq(Virq.DEBUG)
-    with refused(errno.EEXIST):
-        dom0.bind_virq(Virq.DEBUG)
-    dom0.close(port)
-    assert dom0.bind_virq(Virq.DEBUG) == port
-
-
-@pytest.mark.parametrize("virq", [Virq.CON_RING, 5, 15, Virq.ARCH_7])
-def test_a_global_virq_is_refused_to_others_from_xen_4_21(virq: int) -> None:
-    old, new = Xen((4, 20), 4096, Xsm()), Xen((4, 21), 4096, Xsm())
-    guest = old.create()
-    port = guest.bind_virq(virq)
-    old.domains[0].raise_virq(virq)
-    assert not guest.ports[port].pending
+def test_static_channels_can_be_made_between_any_two_domains() -> None:
+    xen = Hypervisor(linux=(6, 12), xsm="silo")
+    one, other = xen.create_domain(), xen.create_domain()
+    xen.connect_static(one, 100, other, 200)
+    with one.open() as near, other.open() as far:
+        near.bind_static(100)
+        far.bind_static(200)
+        assert far.wait(0) == [200]
+        near.notify(100)
+        far.unmask(200)
+        assert far.wait(0) == [200]
     with refused(errno.EBUSY):
-        new.create().bind_virq(virq)
-    assert new.domains[0].bind_virq(virq) == 1
+        xen.connect_static(one, 100, other, 201)
+    before = xen.ports(0)
+    with refused(errno.EBUSY):
+        xen.create_domain(domid=9, static={7: (xen.dom0, 500), 8: (one, 100)})
+    assert xen.ports(0) == before
+    assert xen.create_domain(domid=9, static={7: (xen.dom0, 500)}).domid == 9
+
+
+def test_under_silo_domains_do_not_connect_with_each_other() -> None:
+    xen = Hypervisor(xsm="silo")
+    one, other = xen.create_domain(), xen.create_domain()
+    with xen.dom0.open() as dom0, one.open() as near, other.open() as far:
+        connect(dom0, 0, far, other.domid)
+        with refused(errno.EPERM) as caught:
+            near.bind_unbound_port(other.domid)
+        assert "SILO" in caught.value.__notes__[0]
+        with refused(errno.ESRCH) as caught:
+            near.bind_unbound_port(99)
+        assert "SILO" in caught.value.__notes__[0]
+
+
+def test_a_policy_of_ones_own_refuses_what_it_likes() -> None:
+    class Flask(Xsm):
+        def evtchn_interdomain(self, domid: int, remote_domid: int) -> None:
+            if domid and remote_domid == 0:
+                raise OSError(errno.EACCES, "Permission denied")
+
+    xen = Hypervisor(xsm=Flask())
+    guest = xen.create_domain()
+    with xen.dom0.open() as near, guest.open() as far:
+        connect(far, guest.domid, near, 0)
+        port = near.bind_unbound_port(guest.domid)
+        with refused(errno.EACCES) as caught:
+            far.bind_interdomain(0, port)
+        assert "FLASK" in caught.value.__notes__[0]
+
+
+def test_the_port_table_tells_what_lsevtchn_would() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain(7)
+    with xen.dom0.open() as backend, guest.open() as frontend:
+        near, far = connect(backend, 0, frontend, 7)
+        unbound = frontend.bind_unbound_port(DOMID_SELF)
+        virq = frontend.bind_virq(Virq.ARGO)
+        table = {port.port: port for port in xen.ports(7) if not port.kernel}
+        assert set(table) == {far, unbound, virq}
+        connected = table[far]
+        assert (connected.state, connected.remote_domid, connected.remote_port) == (
+            State.INTERDOMAIN,
+            0,
+            near,
+        )
+        assert (connected.pending, connected.masked) == (False, True)
+        assert not any(port.static for port in table.values())
+        assert (table[unbound].state, table[unbound].remote_domid) == (State.UNBOUND, 7)
+        assert (table[virq].state, table[virq].virq) == (State.VIRQ, Virq.ARGO)
+        backend.notify(near)
+        assert next(port for port in xen.ports(7) if port.port == far).pending
+    with pytest.raises(LookupError, match="no domain 9: the domids are 0, 7"):
+        xen.ports(9)
+
+
+@pytest.mark.parametrize("abi", ["fifo", "2l"])
+def test_a_handle_can_bind_every_port_that_the_abi_has(abi: str) -> None:
+    xen = Hypervisor(abi="2l" if abi == "2l" else "fifo")
+    limit = 4096 if abi == "2l" else 131072
+    device = xen.dom0.device()
+    for _ in range(limit - 1 - len(xen.ports(0))):
+        highest = device.ioctl(Request.BIND_UNBOUND_PORT, 0)
+    assert highest == limit - 1
+    with refused(errno.ENOSPC):
+        device.ioctl(Request.BIND_UNBOUND_PORT, 0)
+    device.close()
+    xen.check_clean()
+
+
+def test_a_global_virq_is_raised_in_dom0() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with xen.dom0.open() as channel, guest.open() as deaf:
+        port = channel.bind_virq(Virq.CON_RING)
+        deaf.bind_virq(Virq.CON_RING)
+        xen.raise_virq(Virq.CON_RING)
+        assert channel.wait(0) == [port]
+        assert deaf.wait(0) == []
+        with pytest.raises(ValueError, match="CON_RING in dom0 alone"):
+            xen.raise_virq(Virq.CON_RING, guest)
 
 
 @pytest.mark.parametrize("virq", [Virq.DEBUG, Virq.ARGO])
-def test_xen_4_21_lets_any_domain_bind_its_own_virqs(virq: int) -> None:
-    guest = Xen((4, 21), 4096, Xsm()).create()
-    port = guest.bind_virq(virq)
-    guest.raise_virq(virq)
-    assert guest.ports[port].pending
+def test_other_virqs_are_raised_where_one_says(virq: Virq) -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with xen.dom0.open() as channel, guest.open() as other:
+        port, there = channel.bind_virq(virq), other.bind_virq(virq)
+        xen.raise_virq(virq)
+        assert (channel.wait(0), other.wait(0)) == ([port], [])
+        xen.raise_virq(virq, guest)
+        assert (channel.wait(0), other.wait(0)) == ([], [there])
 
 
-def test_events_reach_the_other_end_alone(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    near, far = connect(dom0, guest)
-    dom0.ports[near].pending = False
-    dom0.send(near)
-    assert guest.ports[far].pending
-    assert not dom0.ports[near].pending
+def test_a_virq_that_nobody_bound_is_lost() -> None:
+    xen = Hypervisor()
+    xen.raise_virq(Virq.DEBUG)
+    xen.raise_virq(Virq.TIMER)
+    with xen.dom0.open() as channel:
+        channel.bind_virq(Virq.DEBUG)
+        assert channel.wait(0) == []
+    for virq in (-1, 24):
+        with pytest.raises(ValueError, match=f"not {virq}"):
+            xen.raise_virq(virq)
 
 
-def test_an_event_to_nobody_is_dropped(xen: Xen) -> None:
-    dom0 = xen.domains[0]
-    port = dom0.alloc_unbound(0)
-    dom0.send(port)
-    assert not dom0.ports[port].pending
-    for other in (0, 99, dom0.bind_virq(Virq.DEBUG)):
-        with refused(errno.EINVAL):
-            dom0.send(other)
+def test_from_xen_4_21_a_global_virq_binds_in_dom0_alone() -> None:
+    xen = Hypervisor(xen_version=(4, 21))
+    with xen.create_domain().open() as channel:
+        with refused(errno.EBUSY) as caught:
+            channel.bind_virq(Virq.CON_RING)
+        assert "4.21" in caught.value.__notes__[0]
+        assert not channel.bindings
 
 
-def test_the_upcall_comes_once_and_only_while_unmasked(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    near, far = connect(dom0, guest)
-    calls: list[Evtchn] = []
-    guest.upcall = calls.append
-    for _ in range(3):
-        dom0.send(near)
-    assert calls == []
-    guest.unmask(far)
-    dom0.send(near)
-    assert calls == [guest.ports[far]]
-    calls[0].pending = False
-    guest.unmask(far)
-    assert len(calls) == 1
-    with refused(errno.EINVAL):
-        guest.unmask(99)
-
-
-def test_closing_one_end_leaves_the_other_unbound_for_the_closer(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    near, far = connect(dom0, guest)
-    dom0.send(near)
-    dom0.close(near)
-    survivor = guest.ports[far]
-    assert (survivor.state, survivor.remote_domid, survivor.peer) == (State.UNBOUND, 0, None)
-    assert survivor.pending
-    guest.send(far)
-    assert dom0.bind_interdomain(guest.domid, far) == near
-    with refused(errno.EINVAL):
-        dom0.close(99)
-
-
-def test_a_port_that_is_used_again_starts_anew(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    near, far = connect(dom0, guest)
-    dom0.send(near)
-    guest.unmask(far)
-    guest.close(far)
-    assert guest.alloc_unbound(0) == far
-    assert not guest.ports[far].pending
-    assert guest.ports[far].masked
-
-
-def test_a_domain_dies_in_two_steps_and_dom0_hears_of_both(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create(5)
-    near, _ = connect(dom0, guest)
-    _, owned = connect(guest, dom0)
-    connect(guest, guest)
-    theirs = guest.alloc_unbound(0)
-    news = dom0.ports[dom0.bind_virq(Virq.DOM_EXC)]
-    xen.kill(guest)
-    assert guest.ports == {}
-    for port in (near, owned):
-        assert (dom0.ports[port].state, dom0.ports[port].remote_domid) == (State.UNBOUND, 5)
-    assert news.pending
-    news.pending = False
-    with refused(errno.EINVAL):
-        dom0.bind_interdomain(5, theirs)
-    xen.free(guest)
-    assert news.pending
-    with refused(errno.ESRCH):
-        dom0.bind_interdomain(5, theirs)
-
-
-def test_domids_are_given_in_order_and_not_again(xen: Xen) -> None:
-    assert [xen.create().domid, xen.create(3).domid, xen.create().domid] == [1, 3, 4]
-    xen.free(xen.domains[4])
-    assert xen.create().domid == 5
-    assert xen.create(4).domid == 4
-
-
-@pytest.mark.parametrize("domid", [-1, 0, 0x7FF0, 0x10000])
-def test_no_second_domain_and_none_with_a_reserved_domid(xen: Xen, domid: int) -> None:
-    with pytest.raises(ValueError, match=str(domid)):
-        xen.create(domid)
-    assert list(xen.domains) == [0]
-
-
-def test_a_guest_has_the_ports_that_its_configuration_says(xen: Xen) -> None:
-    guest = xen.create(max_port=7)
-    for number in range(1, 8):
-        assert guest.alloc_unbound(0) == number
-    with refused(errno.ENOSPC):
-        guest.alloc_unbound(0)
-    for call in (guest.bind_ipi, guest.bind_pirq):
-        with refused(errno.ENOSPC):
-            call()
-    guest.close(3)
-    assert guest.bind_virq(Virq.DEBUG) == 3
-
-
-def test_no_limit_goes_beyond_the_abis() -> None:
-    guest = Xen((4, 17), 4096, Xsm()).create(max_port=2**31 - 1)
-    for _ in range(4095):
-        guest.bind_ipi()
-    with refused(errno.ENOSPC):
-        guest.bind_ipi()
-
-
-def test_static_channels_are_connected_and_the_second_end_is_pending(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    dom0.alloc_unbound(0)
-    xen.connect_static(dom0, 10, guest, 3)
-    assert (dom0.ports[10].state, dom0.ports[10].peer) == (State.INTERDOMAIN, guest.ports[3])
-    assert (dom0.ports[10].pending, guest.ports[3].pending) == (False, True)
-    # The numbers between are given before those after, as ever.
-    assert [dom0.alloc_unbound(0) for _ in range(9)] == [2, 3, 4, 5, 6, 7, 8, 9, 11]
-    assert [guest.alloc_unbound(0) for _ in range(3)] == [1, 2, 4]
-
-
-def test_a_static_number_has_to_be_free_on_both_sides(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create(max_port=20)
-    taken = dom0.alloc_unbound(0)
-    before = table(xen)
-    for a, b, number in ((taken, 5, errno.EBUSY), (5, 21, errno.ENOSPC), (2**17, 5, errno.ENOSPC)):
-        with refused(number):
-            xen.connect_static(dom0, a, guest, b)
-    assert table(xen) == before
-    assert dom0.alloc_unbound(0) == taken + 1
-    xen.connect_static(dom0, 5, guest, 5)
-
-
-def test_a_static_number_that_is_freed_is_given_again(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    xen.connect_static(dom0, 2, guest, 2)
-    dom0.close(2)
-    assert guest.ports[2].state == State.UNBOUND
-    assert [dom0.alloc_unbound(0) for _ in range(2)] == [1, 2]
-
-
-def test_a_number_in_a_queue_of_the_fifo_abi_is_not_given(xen: Xen) -> None:
-    dom0 = xen.domains[0]
-    dom0.free_ports.linked = {1}
-    first, second = dom0.alloc_unbound(0), dom0.alloc_unbound(0)
-    dom0.close(first)
-    assert dom0.alloc_unbound(0) == second + 1
-    dom0.free_ports.unlinked(first)
-    assert dom0.alloc_unbound(0) == first
-
-
-def test_silo_lets_domains_connect_with_dom0_and_themselves_alone() -> None:
-    xen = Xen((4, 17), MAX_CHANNELS["fifo"], Silo())
-    dom0, one, other = xen.domains[0], xen.create(), xen.create()
-    assert connect(dom0, one)
-    assert connect(other, dom0)
-    assert connect(one, one)
-    before = table(xen)
-    with refused(errno.EPERM):
-        one.alloc_unbound(other.domid)
-    # Unlike the default, it looks whether the domain exists.
-    with refused(errno.ESRCH):
-        dom0.alloc_unbound(99)
-    assert table(xen) == before
-    assert one.alloc_unbound(0) == 4
-
-
-def test_a_policy_is_asked_last_and_refuses_as_it_likes() -> None:
-    class Policy(Xsm):
-        def evtchn_interdomain(self, domid: int, remote_domid: int) -> None:
-            raise OSError(errno.EACCES, f"{domid} to {remote_domid}")
-
-    xen = Xen((4, 17), MAX_CHANNELS["fifo"], Policy())
-    dom0, guest = xen.domains[0], xen.create()
-    theirs = guest.alloc_unbound(0)
-    with refused(errno.EINVAL):
-        dom0.bind_interdomain(guest.domid, 99)
-    before = table(xen)
-    with refused(errno.EACCES):
-        dom0.bind_interdomain(guest.domid, theirs)
-    assert table(xen) == before
-
-
-def test_a_global_virq_goes_to_its_handler(xen: Xen) -> None:
-    dom0, guest = xen.domains[0], xen.create()
-    ours, theirs = (each.ports[each.bind_virq(Virq.CON_RING)] for each in (dom0, guest))
-    xen.set_virq_handler(Virq.CON_RING, guest)
-    xen.send_global_virq(Virq.CON_RING)
-    assert (ours.pending, theirs.pending) == (False, True)
-    xen.kill(guest)
-    xen.send_global_virq(Virq.CON_RING)
-    assert ours.pending
-
-
-@pytest.mark.parametrize("virq", [-1, 24, Virq.TIMER, Virq.ARGO])
-def test_only_global_virqs_have_a_handler(xen: Xen, virq: int) -> None:
-    with refused(errno.EINVAL):
-        xen.set_virq_handler(virq, xen.create())
-
-
-def test_from_xen_4_21_a_handler_that_listens_is_not_replaced() -> None:
-    xen = Xen((4, 21), MAX_CHANNELS["fifo"], Xsm())
-    dom0, guest, other = xen.domains[0], xen.create(), xen.create()
-    port = dom0.bind_virq(Virq.DOM_EXC)
-    with refused(errno.EBUSY):
-        xen.set_virq_handler(Virq.DOM_EXC, guest)
-    xen.set_virq_handler(Virq.DOM_EXC, dom0)
-    dom0.close(port)
+def test_a_global_virq_goes_to_the_domain_that_handles_it() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
     xen.set_virq_handler(Virq.DOM_EXC, guest)
-    assert guest.bind_virq(Virq.DOM_EXC)
-    for others in (dom0, other):
-        with refused(errno.EBUSY):
-            others.bind_virq(Virq.DOM_EXC)
+    with xen.dom0.open() as ours, guest.open() as theirs:
+        ours.bind_virq(Virq.DOM_EXC)
+        port = theirs.bind_virq(Virq.DOM_EXC)
+        xen.create_domain().destroy()
+        xen.raise_virq(Virq.DOM_EXC)
+        assert (ours.wait(0), theirs.wait(0)) == ([], [port])
+        with pytest.raises(ValueError, match="DOM_EXC in domain 1 alone"):
+            xen.raise_virq(Virq.DOM_EXC, xen.dom0)
+        xen.raise_virq(Virq.DOM_EXC, guest)
+        guest.destroy()
+        assert len(ours.wait(0)) == 1
+    with refused(errno.EINVAL):
+        xen.set_virq_handler(Virq.TIMER, xen.dom0)
+
+
+def test_events_that_are_delivered_by_hand_wait_until_then() -> None:
+    xen = Hypervisor(delivery="manual")
+    with xen.dom0.open() as channel:
+        sender = channel.bind_unbound_port(DOMID_SELF)
+        receiver = channel.bind_interdomain(DOMID_SELF, sender)
+        assert channel.poll(0) == 0
+        assert xen.deliver() == 1
+        assert channel.wait(0) == [receiver]
+        channel.notify(sender)
+        channel.unmask(receiver)
+        assert channel.wait(0) == []
+        assert (xen.deliver(), xen.deliver()) == (1, 0)
+        assert channel.wait(0) == [receiver]
+
+
+def test_events_are_delivered_by_domain_and_as_many_as_one_says() -> None:
+    xen = Hypervisor(delivery="manual")
+    guest = xen.create_domain()
+    with xen.dom0.open() as near, guest.open() as far:
+        ends = [connect(far, guest.domid, near, 0) for _ in range(3)]
+        assert xen.deliver(guest) == 0
+        assert xen.deliver(most=2) == 2
+        assert near.wait(0) == [port for _, port in ends[:2]]
+        near.notify_many([port for _, port in ends])
+        assert xen.deliver(guest, most=1) == 1
+        assert far.wait(0) == [ends[0][0]]
+        assert xen.deliver() == 3
+        assert (len(near.wait(0)), len(far.wait(0))) == (1, 2)
+    with pytest.raises(ValueError, match="no domain of this hypervisor"):
+        xen.deliver(Hypervisor().dom0)
+
+
+def test_in_a_storm_unmasking_takes_until_the_next_delivery() -> None:
+    xen = Hypervisor(delivery="manual")
+    with xen.dom0.open() as channel:
+        sender = channel.bind_unbound_port(DOMID_SELF)
+        port = channel.bind_interdomain(DOMID_SELF, sender)
+        assert xen.deliver(storm=True) == 1
+        assert channel.wait(0) == [port]
+        channel.unmask(port)
+        channel.notify(sender)
+        assert next(each for each in xen.ports(0) if each.port == port).masked
+        assert xen.deliver() == 1
+        assert channel.wait(0) == [port]
+
+
+@pytest.mark.parametrize(("delivery", "now"), [("immediate", True), ("manual", False)])
+def test_what_is_sent_to_a_paused_domain_comes_once_after_that(
+    delivery: Literal["immediate", "manual"], now: bool
+) -> None:
+    xen = Hypervisor(delivery=delivery)
+    guest = xen.create_domain()
+    with xen.dom0.open() as near, guest.open() as far:
+        ends = [connect(near, 0, far, guest.domid) for _ in range(3)]
+        xen.deliver()
+        far.unmask(far.wait(0))
+        guest.pause()
+        for port, _ in [*reversed(ends), *ends]:
+            near.notify(port)
+        assert xen.deliver() == 0
+        assert far.wait(0) == []
+        far.notify(ends[0][1])  # a test's word, not a real process's
+        assert xen.deliver() == (not now)
+        assert near.wait(0) == [ends[0][0]]
+        guest.unpause()
+        assert xen.deliver() == (0 if now else 3)
+        assert far.wait(0) == [port for _, port in reversed(ends)]
+    with pytest.raises(ValueError, match="dom0 cannot be paused"):
+        xen.dom0.pause()
+    guest.destroy()
+    for call in (guest.pause, guest.unpause):
+        with pytest.raises(ValueError, match="<Domain 1 destroyed> does not run"):
+            call()
+
+
+def test_a_paused_domain_with_the_2_level_abi_hears_in_the_order_of_its_ports() -> None:
+    xen = Hypervisor(abi="2l")
+    guest = xen.create_domain()
+    with xen.dom0.open() as near, guest.open() as far:
+        ends = [connect(near, 0, far, guest.domid) for _ in range(4)]
+        far.unmask(far.wait(0))
+        guest.pause()
+        near.notify_many([port for port, _ in reversed(ends)])
+        guest.unpause()
+        assert far.wait(0) == [port for _, port in ends]
+
+
+def test_a_paused_domain_with_shuffled_events_hears_after_that() -> None:
+    xen = Hypervisor(delivery="shuffled")
+    guest = xen.create_domain()
+    with xen.dom0.open() as near, guest.open() as far:
+        port, theirs = connect(near, 0, far, guest.domid)
+        far.unmask(far.wait(0))
+        guest.pause()
+        near.notify(port)
+        assert far.wait(0) == []
+        guest.unpause()
+        assert far.wait(0) == [theirs]
+
+
+def test_a_domain_that_is_destroyed_by_hand_is_dying_until_the_next_delivery() -> None:
+    xen = Hypervisor(delivery="manual")
+    guest = xen.create_domain()
+    with xen.dom0.open() as channel:
+        news = channel.bind_virq(Virq.DOM_EXC)
+        guest.destroy()
+        with refused(errno.EINVAL):
+            channel.bind_interdomain(guest.domid, 0)
+        with pytest.raises(ValueError, match="there is a domain 1"):
+            xen.create_domain(guest.domid)
+        assert xen.deliver(xen.dom0) == 1
+        with refused(errno.EINVAL):
+            channel.bind_interdomain(guest.domid, 0)
+        channel.unmask(channel.wait(0))
+        assert xen.deliver() == 0
+        with refused(errno.ESRCH):
+            channel.bind_interdomain(guest.domid, 0)
+        assert xen.deliver() == 1
+        assert channel.wait(0) == [news]
+
+
+def test_dom0_hears_twice_of_a_domain_that_is_destroyed() -> None:
+    xen = Hypervisor()
+    with xen.dom0.open() as channel:
+        news = channel.bind_virq(Virq.DOM_EXC)
+        xen.create_domain().destroy()
+        for _ in range(2):
+            assert channel.wait(0) == [news]
+            channel.unmask(news)
+        assert channel.wait(0) == []
+
+
+def test_a_domain_that_is_destroyed_leaves_its_peers_unbound() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with xen.dom0.open() as backend, guest.open() as frontend:
+        news = backend.bind_virq(Virq.DOM_EXC)
+        near, _ = connect(backend, 0, frontend, guest.domid)
+        guest.destroy()
+        assert backend.wait(0) == [news]
+        backend.notify(near)
+        port = next(port for port in xen.ports(0) if port.port == near)
+        assert (port.state, port.remote_domid) == (State.UNBOUND, guest.domid)
+        with pytest.raises(ProcessLookupError):
+            backend.bind_interdomain(guest.domid, 1)
+        # One that comes back with the same domid can connect again.
+        with xen.create_domain(guest.domid).open() as again:
+            assert again.wait(0) == []
+            assert again.bind_interdomain(0, near)
+    xen.check_clean()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda channel: channel.bind_unbound_port(0),
+        lambda channel: channel.notify(1),
+        lambda channel: channel.reset(),
+        lambda channel: channel.read(),
+        lambda channel: channel.wait(0),
+        lambda channel: channel.unmask(1),
+    ],
+)
+def test_the_handles_of_a_destroyed_domain_say_so(call: Callable[[EventChannel], object]) -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with guest.open() as channel:
+        channel.bind_virq(Virq.DEBUG)
+        guest.destroy()
+        assert channel.poll(0) == select.POLLERR
+        with refused(errno.ENODEV) as caught:
+            call(channel)
+        assert caught.value.__notes__ == ["the domain of this fake is no more"]
+    xen.check_clean()
+    assert repr(guest) == f"<Domain {guest.domid} destroyed>"
+
+
+def test_a_domain_can_be_destroyed_while_a_ring_has_overflowed() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    with guest.open() as channel:
+        for _ in range(65):
+            sender = channel.bind_unbound_port(DOMID_SELF)
+            channel.unbind(channel.bind_interdomain(DOMID_SELF, sender))
+            channel.unbind(sender)
+        guest.destroy()
+        assert channel.poll(0) == select.POLLERR
+    xen.check_clean()
+
+
+@pytest.mark.parametrize("nonblocking", [True, False])
+def test_destroying_a_domain_wakes_those_who_wait(nonblocking: bool) -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+
+    def read() -> None:
+        with refused(errno.ENODEV):
+            channel.wait()
+
+    with guest.open(nonblocking=nonblocking) as channel, threads(read) as (waiter,):
+        until_asleep(waiter)
+        guest.destroy()
+
+
+def test_a_domain_is_destroyed_once_and_dom0_never() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    guest.destroy()
+    for call in (guest.destroy, lambda: xen.raise_virq(Virq.DEBUG, guest)):
+        with pytest.raises(ValueError, match="no domain of this hypervisor, or no longer"):
+            call()
+    with refused(errno.ENODEV):
+        guest.open()
+    with pytest.raises(ValueError, match="dom0 cannot be destroyed"):
+        xen.dom0.destroy()
+    with pytest.raises(LookupError, match="no domain 1"):
+        xen.domain(guest.domid)
+    assert xen.domain(0) is xen.dom0
+
+
+CALLS: dict[Request | Literal["read", "write"], Callable[[EventChannel, int], object]] = {
+    Request.BIND_VIRQ: lambda channel, _port: channel.bind_virq(Virq.ARGO),
+    Request.BIND_UNBOUND_PORT: lambda channel, _port: channel.bind_unbound_port(0),
+    Request.BIND_INTERDOMAIN: lambda channel, port: channel.bind_interdomain(0, port),
+    Request.BIND_STATIC: lambda channel, _port: channel.bind_static(1000),
+    Request.UNBIND: lambda channel, port: channel.unbind(port),
+    Request.NOTIFY: lambda channel, port: channel.notify(port),
+    Request.RESET: lambda channel, _port: channel.reset(),
+    Request.RESTRICT_DOMID: lambda channel, _port: channel.restrict_domid(1),
+    "read": lambda channel, _port: channel.read(),
+    "write": lambda channel, port: channel.unmask(port),
+}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_a_failure_that_was_asked_for_comes_once_and_changes_nothing(
+    operation: Request | Literal["read", "write"],
+) -> None:
+    xen = Hypervisor(linux=(6, 6))
+    xen.create_domain().fail_next(operation, errno.ENOSYS)  # another domain's, none of this one's
+    with xen.dom0.open() as channel:
+        port = channel.bind_unbound_port(0)
+        channel.bind_virq(Virq.DEBUG)
+        xen.raise_virq(Virq.DEBUG)
+        xen.dom0.fail_next(operation, errno.EIO)
+        before, bound = xen.ports(0), dict(channel.bindings)
+        with refused(errno.EIO) as caught:
+            CALLS[operation](channel, port)
+        assert str(caught.value).startswith(f"[Errno 5] {operation}(")
+        assert xen.ports(0) == before
+        assert channel.bindings == bound
+        assert channel.poll(0) == select.POLLIN
+        CALLS[operation](channel, port)
+
+
+def test_failures_come_in_the_order_in_which_they_were_asked_for() -> None:
+    xen = Hypervisor()
+    for number in (errno.EIO, errno.ENOSYS):
+        xen.dom0.fail_next(Request.RESET, number)
+    with xen.dom0.open() as channel:
+        for number in (errno.EIO, errno.ENOSYS):
+            with refused(number):
+                channel.reset()
+        channel.reset()
+    with pytest.raises(ValueError, match=r"bind_virq, .* write, not 'poll'"):
+        xen.dom0.fail_next("poll", errno.EIO)  # type: ignore[arg-type]
+
+
+def test_what_is_left_behind_is_named() -> None:
+    xen = Hypervisor()
+    guest = xen.create_domain()
+    xen.check_clean()
+    with guest.open() as channel:
+        port = channel.bind_unbound_port(0)
+        with pytest.raises(AssertionError) as caught:
+            xen.check_clean()
+        assert str(caught.value) == (
+            f"left behind in domain 1: a handle with fd [{channel.fileno()}], port {port} (unbound)"
+        )
+    xen.check_clean()
+
+
+def test_hypervisors_share_nothing() -> None:
+    one, other = Hypervisor(), Hypervisor()
+    with one.dom0.open() as channel, other.dom0.open() as stranger:
+        assert channel.bind_virq(Virq.DEBUG) == stranger.bind_virq(Virq.DEBUG)
+        one.raise_virq(Virq.DEBUG)
+        assert stranger.wait(0) == []
+    domain: Domain = other.create_domain()
+    with pytest.raises(ValueError, match="no domain of this hypervisor"):
+        one.raise_virq(Virq.DEBUG, domain)
+
+
+def test_a_hypervisor_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="abi must be fifo or 2l, not '3l'"):
+        Hypervisor(abi="3l")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="immediate, manual or shuffled, not 'late'"):
+        Hypervisor(delivery="late")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="xsm must be dummy or silo or an Xsm, not 'flask'"):
+        Hypervisor(xsm="flask")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="machine must be pv, pvh or arm64, not 'hvm'"):
+        Hypervisor(machine="hvm")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"linux must be 5.11 or newer, not 5\.10"):
+        Hypervisor(linux=(5, 10))

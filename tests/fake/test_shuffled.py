@@ -14,7 +14,7 @@ from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.fake import FakeDevice, Hypervisor
 from pyxenevtchn.fake.configuration import Abi
 
-from .test_hypervisor import refused
+from .test_xen import refused
 
 
 class Pair:

@@ -14,9 +14,9 @@ from .configuration import Configuration
 from .delivery import Delivery, Immediate, Shuffled
 from .event_queues import FifoQueue, TwoLevelQueue
 from .failure import KernelBug, fail
-from .hypervisor import Evtchn, XenDomain
 from .irqs import Irq, OrphanIrq, SharedIrq
 from .kernel_ports import bind_kernel_ports
+from .xen import Evtchn, XenDomain
 
 if TYPE_CHECKING:
     from .driver import OpenFile
