@@ -27,6 +27,9 @@ pytestmark = pytest.mark.backends("fake", "real")
 # Sequences that a mutant has to survive to be called a survivor.
 MUTANT_SEQUENCES = 400
 
+# Sequences that are tried together: what is left of them when the time is over takes time as well.
+ROUND = 100
+
 Step = tuple[str, int, int, int]
 
 OPERATIONS = {
@@ -83,13 +86,6 @@ def test_the_fake_answers_as_the_driver_does(
     number = st.integers(0, NUMBERS_END)
     step = st.tuples(st.sampled_from(names(operations)), number, number, number)
 
-    @settings(
-        max_examples=request.config.getoption("--examples"),
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(step, min_size=30, max_size=60))
     def try_one(sequence: list[Step]) -> None:
         # What is left when the time is over does nothing.
         if time.monotonic() >= end:
@@ -104,7 +100,16 @@ def test_the_fake_answers_as_the_driver_does(
             raise
         done.append(len(sequence))
 
-    try_one()
+    left = request.config.getoption("--examples")
+    while left > 0 and time.monotonic() < end:
+        of_a_round = settings(
+            max_examples=min(left, ROUND),
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        of_a_round(given(st.lists(step, min_size=30, max_size=60))(try_one))()
+        left -= ROUND
     report(f"{len(done)} sequences, {sum(done)} steps, no difference")
 
 
