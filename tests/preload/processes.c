@@ -155,12 +155,13 @@ static void a_descriptor_can_be_sent(void)
         NEED(read(other, &other, 0) == 0 && close(other) == 0);
         int fd = receive_descriptor(sockets[1]);
         NEED(fd == other && ioctl(fd, RESET) == 0 && !virq_is_free());
-        NEED(close(fd) == 0 && virq_is_free());
+        char closed;
+        NEED(close(fd) == 0 && read(sockets[1], &closed, 1) == 1 && virq_is_free());
         _exit(0);
     }
     int fd = open_with_virq();
     send_descriptor(sockets[0], fd);
-    NEED(close(fd) == 0);
+    NEED(close(fd) == 0 && write(sockets[0], "", 1) == 1);
     join(child);
 }
 
