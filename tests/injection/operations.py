@@ -136,6 +136,7 @@ def loop_over_overflow(world: World) -> Call:
 
 def paused_loop(world: World) -> Generator[int]:
     """Make a loop that is in the midst of a batch."""
+    assert world.near.poll(TIMEOUT)
     world.paused = world.near.events(0)
     for port in world.paused:
         world.yielded.append(port)
@@ -221,7 +222,9 @@ OPERATIONS: dict[str, Operation] = {
     "read-blocking": Operation(lambda w: w.near.read, FILLED, listed, blocking=True),
     "read-into": Operation(lambda w: read_into(w, 1024), taken=buffered, error=BlockingIOError),
     "read-into-1": Operation(lambda w: read_into(w, 1), taken=buffered, error=BlockingIOError),
-    "read-into-blocking": Operation(lambda w: read_into(w, 1024), FILLED, buffered, blocking=True),
+    "read-into-blocking": Operation(
+        lambda w: read_into(w, 1024), taken=buffered, error=BlockingIOError, blocking=True
+    ),
     "poll": Operation(lambda w: lambda: w.near.poll(0)),
     "poll-time": Operation(lambda w: lambda: w.near.poll(0.001)),
     "loop": Operation(loop),
