@@ -5,7 +5,8 @@ order of events is not the driver's alone. ``--examples N`` says how many sequen
 ``--seconds N`` for how long at most.
 
 Without a real machine the fake is compared with itself, which shows that the comparison works: it
-finds no difference, and each of those that are made on purpose.
+finds no difference, and each of those that are made on purpose (which on a real one would take an
+hour).
 """
 
 import random
@@ -113,6 +114,7 @@ def test_the_fake_answers_as_the_driver_does(
     report(f"{len(done)} sequences, {sum(done)} steps, no difference")
 
 
+@pytest.mark.backends("fake")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_a_small_error_in_the_models_is_found(
     machine: Callable[[bool], Machine], mutant: Mutant, report: Callable[[str], None]
