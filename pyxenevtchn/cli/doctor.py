@@ -1,8 +1,11 @@
 """xenevtchn doctor: why the device can or cannot be used."""
 
 import json
+import platform
 
 import click
+
+import pyxenevtchn
 
 from .findings import Finding, examine
 from .options import device_option
@@ -23,11 +26,12 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
     The object of --json, each finding by its name and its hint where there is one:
 
     \b
-    {"usable": true, "device": "/dev/xen/evtchn",
+    {"version": "0.1.0", "python": "CPython 3.11.2", "machine": "x86_64",
+     "usable": true, "device": "/dev/xen/evtchn",
      "findings": {"xen": {"ok": true, "text": "...", "hint": null}, ...}}
 
-    The names are kernel, xen, domain, driver, node, open and bind_static, and device for a fake;
-    what cannot be known is left out.
+    The version is that of pyxenevtchn. The names are kernel, xen, domain, driver, node, open and
+    bind_static, and device for a fake; what cannot be known is left out.
     """  # noqa: D301 - click's mark of what is not to be wrapped
     findings = list(examine(device))
     usable = any(finding.name == "open" and finding.ok for finding in findings)
@@ -36,7 +40,12 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
             finding.name: {"ok": finding.ok, "text": finding.text, "hint": finding.hint}
             for finding in findings
         }
-        say(json.dumps({"usable": usable, "device": device, "findings": found}))
+        about = {
+            "version": pyxenevtchn.__version__,
+            "python": f"{platform.python_implementation()} {platform.python_version()}",
+            "machine": platform.machine(),
+        }
+        say(json.dumps({**about, "usable": usable, "device": device, "findings": found}))
     else:
         for finding in findings:
             _show(finding)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import stat
 import subprocess
@@ -39,6 +40,14 @@ def test_a_fake_can_be_used_anywhere(device: str) -> None:
     assert {name for name, finding in told["findings"].items() if not finding["ok"]} == set()
     assert told["findings"]["device"]["text"] == f"{device} is a fake: no Xen is needed"
     assert told["findings"]["open"]["text"] == f"{device} can be opened"
+
+
+def test_a_report_has_all_that_a_maintainer_asks_for() -> None:
+    _, told = findings(device="fake:")
+    assert list(told) == ["version", "python", "machine", "usable", "device", "findings"]
+    assert told["version"] in run("--version").stdout
+    assert told["python"].endswith(f" {platform.python_version()}")
+    assert told["machine"] == platform.machine()
 
 
 @pytest.mark.backends("real")
