@@ -32,7 +32,9 @@ def open_device(
     """
     if name is None:
         name = os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
-    path = os.fspath(name) if isinstance(name, str | os.PathLike) else None
+    # Of those who have no type checker, it may be anything.
+    known = isinstance(name, str | os.PathLike)
+    path = os.fspath(name) if known else None
     if not isinstance(path, str):
         raise TypeError(f"a device is named by a str or a path of str, not {name!r}")
     if path.startswith("fake:"):

@@ -6,7 +6,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Collection, Hashable
 from functools import partial
 from typing import Any, NoReturn, Protocol, Self
 
@@ -265,7 +265,7 @@ class FakeDevice(Device):
         raise ChannelClosed(f"{self.name}: the handle is closed")
 
 
-def _poll(fd: int, wake: int, left: int) -> tuple[Container[int], int]:
+def _poll(fd: int, wake: int, left: int) -> tuple[Collection[int], int]:
     """Wait until one of two descriptors can be read.
 
     Args:

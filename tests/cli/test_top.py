@@ -59,7 +59,7 @@ def test_it_shows_who_has_the_shared_fake_open(server: ServerProcess, device: st
         assert other.line()
         top = stack.enter_context(running("top", "--json", device=device))
         first = json.loads(top.line())
-        assert dt.datetime.fromisoformat(first["time"])
+        assert dt.datetime.fromisoformat(first["time"]).tzinfo is not None
         assert first["seconds"] >= 1
         # A script's name is its interpreter's where the path of that has a space in it.
         me, its = (

@@ -162,7 +162,7 @@ def test_a_rate_sums_up_each_second(device: str, peer: EventChannel) -> None:
         for line in rates:
             assert (line["type"], line["events"]) == ("rate", 0)
             assert line["seconds"] >= 1
-            assert dt.datetime.fromisoformat(line["time"])
+            assert dt.datetime.fromisoformat(line["time"]).tzinfo is not None
         ours = peer.bind_interdomain(DOMID_SELF, names[1][0])
         peer.notify(ours)
         counts = [0]
