@@ -2,7 +2,9 @@
 
 import sysconfig
 from pathlib import Path
+from typing import Any
 
+import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -29,7 +31,12 @@ class BuildExtension(build_ext):
 # Free-threaded interpreters have none: their wheels are for one version.
 limited_api = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
+# An SPDX expression where it can be said. The file is found by its name.
+says_expressions = int(setuptools.__version__.partition(".")[0]) >= 77
+licensing: dict[str, Any] = {"license_expression" if says_expressions else "license": "MIT"}
+
 setup(
+    **licensing,
     cffi_modules=["build_ffi.py:ffibuilder"],
     ext_modules=[PRELOAD],
     cmdclass={"build_ext": BuildExtension},
