@@ -17,12 +17,9 @@ import pytest
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, Virq
 
 from ..concurrency import child, threads, until_asleep
+from ..descriptors import descriptors
 from .conftest import OpenChannel, OpenDevice
 from .events import TIMEOUT, Pair, connect, expect
-
-
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing's own descriptor is in it
 
 
 def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import fcntl
 import functools
-import gc
 import os
 import resource
 import select
@@ -20,6 +19,7 @@ from pyxenevtchn.abi import PORT_BYTES, pack_ports, unpack_ports
 from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
 
 from ..concurrency import alarms, child, struck, threads, until_asleep
+from ..descriptors import descriptors
 from ..limits import TIMEOUT
 from .test_xen import refused
 
@@ -75,11 +75,6 @@ def device(xen: Hypervisor) -> Iterator[FakeDevice]:
 @pytest.fixture
 def loop(device: FakeDevice) -> Loop:
     return make_loop(device)
-
-
-def descriptors() -> set[str]:
-    gc.collect()  # what earlier tests left
-    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing's own descriptor is in it
 
 
 def readiness(device: FakeDevice, asked: int = select.POLLIN | select.POLLOUT) -> int:

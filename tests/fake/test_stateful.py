@@ -5,7 +5,6 @@ ring, and every call is worked out from them anew.
 """
 
 import errno
-import gc
 import os
 import select
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pyxenevtchn import DOMID_SELF, Request, Virq
 from pyxenevtchn.abi import PORT_BYTES, pack_ports, unpack_ports, virq_scope
 from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
+
+from ..descriptors import descriptors
 
 GUEST = 1
 ABSENT = 9
@@ -57,8 +58,7 @@ class FakeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        gc.collect()  # what other tests have left goes now, or later
-        self.fds = os.listdir("/proc/self/fd")  # noqa: PTH208 - compared as they are
+        self.fds = descriptors()
         self.handles: list[Handle] = []
         self.bound: dict[End, Bound] = {}
         # What waits in each domain's queue, in its order; a port that was closed is there still.
@@ -381,8 +381,7 @@ class FakeMachine(RuleBasedStateMachine):
                 handle.devices.pop().close()
         if hasattr(self, "xen"):
             self.xen.check_clean()
-        gc.collect()
-        assert os.listdir("/proc/self/fd") == self.fds  # noqa: PTH208
+        assert descriptors() == self.fds
 
 
 TestFake = pytest.mark.timeout(600)(FakeMachine.TestCase)  # to shrink what fails takes minutes

@@ -19,6 +19,7 @@ from pyxenevtchn.opening import open_device
 
 from ..command import running_python
 from ..concurrency import alarms, threads, until_asleep
+from ..descriptors import descriptors
 from ..limits import TIMEOUT
 from .process import ServerProcess, serving
 
@@ -250,10 +251,6 @@ def test_more_than_a_page_of_ports_at_once(server: ServerProcess) -> None:
         near.unbind(offered[2000])
         with pytest.raises(OSError, match="after 2000 ports were notified"):
             near.notify_many(offered)
-
-
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - the listing's own is in it
 
 
 def test_a_device_leaves_no_descriptor_open(server: ServerProcess) -> None:
