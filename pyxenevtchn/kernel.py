@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -38,19 +38,19 @@ class KernelDevice(Device):
         if not stat.S_ISCHR(os.fstat(fd).st_mode):
             raise OSError(errno.ENOTTY, "not an event-channel device", name)
         self.name = name
-        self.port_space = "kernel"
-        self.blocking = os.get_blocking(fd)
+        self.port_space: Hashable = "kernel"
+        self.blocking: bool = os.get_blocking(fd)
         self._fd = fd
         self._descriptor = descriptor
         self._dead = make_dead()
         # No method of its own: what is in a cycle stays open until that is collected.
-        self.turn = (
+        self.turn: Callable[..., int] = (
             partial(_turn_blocking, fd, threading.RLock())
             if self.blocking
             else partial(lib.turn, fd)
         )
-        self.unmask = partial(lib.unmask, fd)
-        self.unmask_one = partial(lib.unmask_one, fd)
+        self.unmask: Callable[..., int] = partial(lib.unmask, fd)
+        self.unmask_one: Callable[..., int] = partial(lib.unmask_one, fd)
         self.close: Callable[[], object] = bool
         # The driver lets the file go once the calls under way have left it; later ones get EBADF.
         self._replace = partial(os.dup2, self._dead.number, fd, False)

@@ -44,8 +44,8 @@ def fake() -> None:
     """
 
 
-for control in CONTROLS:
-    fake.add_command(control)
+for _control in CONTROLS:
+    fake.add_command(_control)
 
 
 @fake.command()

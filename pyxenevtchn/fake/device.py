@@ -106,8 +106,8 @@ class FakeDevice(Device):
         self, description: Description, descriptor: OwnDescriptor | BorrowedDescriptor, name: str
     ) -> None:
         self.name = name
-        self.blocking = os.get_blocking(descriptor.number)
-        self.port_space = description.port_space
+        self.blocking: bool = os.get_blocking(descriptor.number)
+        self.port_space: Hashable = description.port_space
         self._description = description
         self._file = description.file
         self._lock = description.lock

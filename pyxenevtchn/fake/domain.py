@@ -79,7 +79,7 @@ class Domains:
 
     def __init__(self) -> None:
         # Reentrant, for signal handlers.
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self.kernels: dict[Domain, Kernel] = {}
         self.saved: dict[int, Domain] = {}
 

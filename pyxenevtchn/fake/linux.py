@@ -48,8 +48,8 @@ class Kernel:
     """
 
     def __init__(self, domain: XenDomain, configuration: Configuration, random: Random) -> None:
-        self.linux = configuration.linux
-        self.max_channels = configuration.max_channels
+        self.linux: tuple[int, int] = configuration.linux
+        self.max_channels: int = configuration.max_channels
         self.files: set[OpenFile] = set()
         self.gone: str | None = None
         self.saved: bool = False

@@ -221,7 +221,9 @@ class XenDomain:
         self.domid = domid
         self.max_port = max_port
         self.ports: dict[int, Evtchn] = {}
-        self.free_ports = FreePorts(highest if max_port is None else min(highest, max_port))
+        self.free_ports: FreePorts = FreePorts(
+            highest if max_port is None else min(highest, max_port)
+        )
         self.static: set[int] = set()
         self.upcall = _ignore
         self._xen = xen

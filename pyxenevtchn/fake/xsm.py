@@ -53,5 +53,5 @@ class Silo(Xsm):
             fail(errno.EPERM)
 
 
-MODULES = {"dummy": Xsm, "silo": Silo}
+MODULES: dict[str, type[Xsm]] = {"dummy": Xsm, "silo": Silo}
 """Those that have a name."""
