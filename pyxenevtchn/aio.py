@@ -236,7 +236,6 @@ class AsyncEventChannel:
             raise
         if not there:
             await watch.sleep(number, binding)
-            inbox.take_port(number)
         self._in_hand[number] = None
 
     def port_events(self, port: SupportsIndex) -> "PortEvents":

@@ -63,10 +63,10 @@ class Watch:
         return self._loop is not None and self._loop.is_closed()
 
     async def sleep(self, port: int | None, binding: Binding | None = None) -> None:
-        """Wait in the event loop until an event of the port is in the inbox.
+        """Wait in the event loop until an event of the port is in the inbox, and take it.
 
         Args:
-            port: the port; None is any.
+            port: the port; None is any, which is not taken.
             binding: the binding of the port that is meant.
 
         Raises:
@@ -78,6 +78,7 @@ class Watch:
         future: _Future = loop.create_future()
         waiters = self.waiters
         waiting = waiters.get(port) or {}
+        taken: list[int] = []
         try:
             try:
                 waiting[future] = binding
@@ -85,6 +86,9 @@ class Watch:
                 if port is not None and self._bindings.get(port) is not binding:
                     raise _unbound(port)
                 await future
+                # While it is still reserved: another thread may take what is not.
+                if port is not None and self._inbox.take_port(port):
+                    taken = [port]
             finally:
                 # No signal handler can interrupt this.
                 if future in waiting:
@@ -92,8 +96,8 @@ class Watch:
                 if not waiting and port in waiters:
                     del waiters[port]
         except BaseException:
-            # An event may be there that is no longer reserved.
-            self._inbox.signal()
+            # This signals, too: an event may be there that is no longer reserved.
+            self._inbox.put_back(taken)
             if not waiters:
                 # The loop may be about to end.
                 self._stop()
