@@ -9,7 +9,7 @@ from ..fake.domain import OPERATIONS, Port
 from ..fake.hypervisor import GUEST_PORTS
 from ..fake.remote import RemoteHypervisor
 from ..fake.xen import State
-from .fake_options import socket_option, socket_path
+from .fake_options import on_server, socket_option, socket_path
 from .options import ADDRESS, DOMAIN, VIRQ
 
 
@@ -22,40 +22,37 @@ from .options import ADDRESS, DOMAIN, VIRQ
     metavar="DOMID",
     help="Where [default: dom0, or for a global VIRQ the domain that handles it].",
 )
-@socket_option
-@click.pass_context
-def raise_virq(ctx: click.Context, virq: int, domid: int | None, path: str | None) -> None:
+@on_server
+def raise_virq(server: RemoteHypervisor, virq: int, domid: int | None) -> None:
     """Raise a VIRQ, as Xen does.
 
     VIRQ is a name or a number. Where nobody has bound it nothing happens.
     """
-    RemoteHypervisor(socket_path(ctx, path)).raise_virq(virq, domid)
+    server.raise_virq(virq, domid)
 
 
 @click.command()
 @click.argument("domid", type=DOMAIN, default=0)
-@socket_option
-@click.pass_context
-def ports(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def ports(server: RemoteHypervisor, domid: int) -> None:
     """List a domain's ports, as lsevtchn does.
 
     The domain is DOMID, or dom0.
     """
-    for port in RemoteHypervisor(socket_path(ctx, path)).ports(domid):
+    for port in server.ports(domid):
         click.echo(_describe(port))
 
 
 @click.command("set-virq-handler")
 @click.argument("virq", type=VIRQ)
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def set_virq_handler(ctx: click.Context, virq: int, domid: int, path: str | None) -> None:
+@on_server
+def set_virq_handler(server: RemoteHypervisor, virq: int, domid: int) -> None:
     """Have a global VIRQ go to a domain.
 
     VIRQ is a name or a number.
     """
-    RemoteHypervisor(socket_path(ctx, path)).set_virq_handler(virq, domid)
+    server.set_virq_handler(virq, domid)
 
 
 @click.command()
@@ -66,16 +63,13 @@ def set_virq_handler(ctx: click.Context, virq: int, domid: int, path: str | None
     is_flag=True,
     help="As in a flood: what is unmasked from now on comes with the next delivery.",
 )
-@socket_option
-@click.pass_context
-def deliver(
-    ctx: click.Context, domid: int | None, most: int | None, path: str | None, *, storm: bool
-) -> None:
+@on_server
+def deliver(server: RemoteHypervisor, domid: int | None, most: int | None, *, storm: bool) -> None:
     """Let the events come that wait, and print how many were for handles.
 
     They wait where the server has --delivery manual. It is those of the domain DOMID, or of all.
     """
-    click.echo(RemoteHypervisor(socket_path(ctx, path)).deliver(domid, most, storm=storm))
+    click.echo(server.deliver(domid, most, storm=storm))
 
 
 @click.command("create-domain")
@@ -88,109 +82,97 @@ def deliver(
     metavar="N",
     help="The highest port that it can have: xl's max_event_channels.",
 )
-@socket_option
-@click.pass_context
-def create_domain(ctx: click.Context, domid: int | None, max_ports: int, path: str | None) -> None:
+@on_server
+def create_domain(server: RemoteHypervisor, domid: int | None, max_ports: int) -> None:
     """Create a domain and print its domid.
 
     It is DOMID, or the next one that none has had.
     """
-    click.echo(RemoteHypervisor(socket_path(ctx, path)).create_domain(domid, max_ports))
+    click.echo(server.create_domain(domid, max_ports))
 
 
 @click.command("connect-static")
 @click.argument("one", type=ADDRESS)
 @click.argument("other", type=ADDRESS)
-@socket_option
-@click.pass_context
-def connect_static(
-    ctx: click.Context, one: tuple[int, int], other: tuple[int, int], path: str | None
-) -> None:
+@on_server
+def connect_static(server: RemoteHypervisor, one: tuple[int, int], other: tuple[int, int]) -> None:
     """Make a channel of two static ports, for BIND_STATIC.
 
     ONE and OTHER are each a domain and a free port of it, DOM:PORT.
     """
-    RemoteHypervisor(socket_path(ctx, path)).connect_static(*one, *other)
+    server.connect_static(*one, *other)
 
 
 @click.command("destroy-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def destroy_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def destroy_domain(server: RemoteHypervisor, domid: int) -> None:
     """Destroy a domain, with all its ports.
 
     The handles of its processes fail with ENODEV.
     """
-    RemoteHypervisor(socket_path(ctx, path)).destroy_domain(domid)
+    server.destroy_domain(domid)
 
 
 @click.command("pause-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def pause_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def pause_domain(server: RemoteHypervisor, domid: int) -> None:
     """Stop a domain's vCPUs: events that are sent to it wait."""
-    RemoteHypervisor(socket_path(ctx, path)).pause_domain(domid)
+    server.pause_domain(domid)
 
 
 @click.command("unpause-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def unpause_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def unpause_domain(server: RemoteHypervisor, domid: int) -> None:
     """Let a domain's vCPUs run again."""
-    RemoteHypervisor(socket_path(ctx, path)).unpause_domain(domid)
+    server.unpause_domain(domid)
 
 
 @click.command("checkpoint-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def checkpoint_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def checkpoint_domain(server: RemoteHypervisor, domid: int) -> None:
     """Save a domain and let it go on: everything survives."""
-    RemoteHypervisor(socket_path(ctx, path)).checkpoint_domain(domid)
+    server.checkpoint_domain(domid)
 
 
 @click.command("save-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def save_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def save_domain(server: RemoteHypervisor, domid: int) -> None:
     """Save a domain: it is gone, until it is restored."""
-    RemoteHypervisor(socket_path(ctx, path)).save_domain(domid)
+    server.save_domain(domid)
 
 
 @click.command("restore-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def restore_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def restore_domain(server: RemoteHypervisor, domid: int) -> None:
     """Restore the domain that was saved as DOMID, and print its new domid.
 
     Its handles have lost their ports and do not know it: a real kernel crashes when they are let
     go. The server says so on standard error.
     """
-    click.echo(RemoteHypervisor(socket_path(ctx, path)).restore_domain(domid))
+    click.echo(server.restore_domain(domid))
 
 
 @click.command("shutdown-domain")
 @click.argument("domid", type=DOMAIN)
-@socket_option
-@click.pass_context
-def shutdown_domain(ctx: click.Context, domid: int, path: str | None) -> None:
+@on_server
+def shutdown_domain(server: RemoteHypervisor, domid: int) -> None:
     """Let a domain shut itself down."""
-    RemoteHypervisor(socket_path(ctx, path)).shutdown_domain(domid)
+    server.shutdown_domain(domid)
 
 
 @click.command("crash-domain")
 @click.argument("domid", type=DOMAIN)
 @click.option("--preserve", is_flag=True, help="Leave it as it is, with its ports.")
-@socket_option
-@click.pass_context
-def crash_domain(ctx: click.Context, domid: int, path: str | None, *, preserve: bool) -> None:
+@on_server
+def crash_domain(server: RemoteHypervisor, domid: int, *, preserve: bool) -> None:
     """Let a domain's kernel crash."""
-    RemoteHypervisor(socket_path(ctx, path)).crash_domain(domid, preserve=preserve)
+    server.crash_domain(domid, preserve=preserve)
 
 
 @click.command("fail-next")
@@ -213,12 +195,11 @@ def fail_next(ctx: click.Context, operation: str, error: str, domid: int, path: 
 
 
 @click.command("check-clean")
-@socket_option
-@click.pass_context
-def check_clean(ctx: click.Context, path: str | None) -> None:
+@on_server
+def check_clean(server: RemoteHypervisor) -> None:
     """Check that no handle is open and no port bound; else say what was left, and fail."""
     try:
-        RemoteHypervisor(socket_path(ctx, path)).check_clean()
+        server.check_clean()
     except AssertionError as error:
         raise click.ClickException(str(error)) from None
 

@@ -12,6 +12,7 @@ from ..fake import preload
 from ..fake.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
 from ..fake.hypervisor import Hypervisor
 from ..fake.names import PREFIX, parse
+from ..fake.remote import RemoteHypervisor
 from ..opening import DEVICE_VARIABLE
 from .options import F
 
@@ -31,6 +32,17 @@ def socket_option(command: F) -> F:
         metavar="PATH",
         help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
     )(command)
+
+
+def on_server(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--socket``; it gets that server's hypervisor as its first argument."""
+
+    @functools.wraps(command)
+    @click.pass_context
+    def with_server(ctx: click.Context, /, *, path: str | None, **options: object) -> None:
+        command(RemoteHypervisor(socket_path(ctx, path)), **options)
+
+    return socket_option(with_server)
 
 
 def socket_path(ctx: click.Context, path: str | None) -> str:
