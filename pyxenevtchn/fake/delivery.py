@@ -91,7 +91,7 @@ class Shuffled(Delivery):
 
     A file's descriptor shows at once that something has come; what that was, and what else, is
     decided when the file is looked at. So everything that is seen is what several vCPUs could have
-    done, and nobody waits for ever.
+    done, and no reader waits forever.
 
     Args:
         interrupt: runs the interrupt of an event; returns whether it was an open file's.

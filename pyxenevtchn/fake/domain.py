@@ -226,7 +226,7 @@ class Domain:
             self._lives.checkpoint()
 
     def save(self) -> None:
-        """Save the domain to a file, as ``xl save`` does: it is no more, until ``restore``.
+        """Save the domain to a file, as ``xl save`` does; ``restore`` brings it back.
 
         Its ends of channels are gone, as with ``destroy``, and dom0 gets VIRQ_DOM_EXC three times,
         as with ``shutdown``.
@@ -296,7 +296,7 @@ class Domain:
         the second comes with the ``deliver`` after the first; meanwhile the domain is dying: to
         connect to it is EINVAL, and ESRCH after that.
 
-        A real domain's processes are no more; here its handles live on, poll as POLLERR, and fail
+        A real domain's processes end with it; here its handles live on, poll as POLLERR, and fail
         every call but close with ENODEV.
 
         Raises:

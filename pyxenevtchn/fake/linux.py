@@ -107,7 +107,7 @@ class Kernel:
         """Let a call of a file through, or fail it.
 
         Raises:
-            OSError: ENODEV, the domain is no more; or what ``failures`` says is next.
+            OSError: ENODEV, the domain has ended; or what ``failures`` says is next.
         """
         self.check(operation)
         self._delivery.settle(file)
@@ -116,7 +116,7 @@ class Kernel:
         """Let a call through, or fail it.
 
         Raises:
-            OSError: ENODEV, the domain is no more; or what ``failures`` says is next.
+            OSError: ENODEV, the domain has ended; or what ``failures`` says is next.
         """
         if self.gone is not None:
             error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -133,7 +133,7 @@ class Kernel:
             fail(number)
 
     def end(self, why: str) -> None:
-        """Stop, for the domain is no more: its files have no port and no event any more."""
+        """Stop: the domain has ended, and its files have no port and no event left."""
         self.pause()
         self.gone = why
         self.special = True

@@ -56,13 +56,9 @@ def serve(
         OSError: the socket cannot be made; ECHILD, somebody killed the guardian.
     """
     allow_many_descriptors()
-    with listening(path) as listener:
-        guardian = Guardian()
-        server = Server(listener, guardian, hypervisor, on_bug)
-        # The guardian first: whoever is here still is hung up on.
-        with contextlib.closing(server), contextlib.closing(guardian):
-            on_ready()
-            server.run()
+    with _server(path, hypervisor, on_bug) as server:
+        on_ready()
+        server.run()
 
 
 @contextlib.contextmanager
@@ -87,19 +83,27 @@ def serving(path: str, on_bug: Callable[[str], None]) -> Iterator["Server"]:
             failures.append(error)
             server.hang_up()
 
-    with listening(path) as listener:
-        guardian = Guardian()
-        server = Server(listener, guardian, Hypervisor(), on_bug)
-        with contextlib.closing(server), contextlib.closing(guardian):
-            thread = threading.Thread(target=serve, name="xenevtchn fake")
-            thread.start()
-            try:
-                yield server
-            finally:
-                server.stop()
-                thread.join()
+    with _server(path, Hypervisor(), on_bug) as server:
+        thread = threading.Thread(target=serve, name="xenevtchn fake")
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join()
     if failures:
         raise failures[0]
+
+
+@contextlib.contextmanager
+def _server(path: str, hypervisor: Hypervisor, on_bug: Callable[[str], None]) -> Iterator["Server"]:
+    """Make a server at ``path``, which is to be run, for as long as the context lasts."""
+    with listening(path) as listener:
+        guardian = Guardian()
+        server = Server(listener, guardian, hypervisor, on_bug)
+        # The guardian is closed first: clients that are still connected are hung up on.
+        with contextlib.closing(server), contextlib.closing(guardian):
+            yield server
 
 
 class OpenedFile:

@@ -36,7 +36,7 @@ class Toolstack:
         ]
 
     def release(self, domain: XenDomain) -> None:
-        """Let go of a domain that is no more."""
+        """Close the daemons' ends of a domain that has ended."""
         for port in self._ports.pop(domain):
             del self._dom0.own_ports[port]
             self._dom0.domain.close(port)

@@ -81,7 +81,7 @@ class Evtchn:
 
 
 class Xen:
-    """The hypervisor: the domains that there are, dom0 first.
+    """The hypervisor and its domains, dom0 first.
 
     Args:
         xen_version: (major, minor): what it does with global VIRQs.

@@ -44,7 +44,7 @@ def environment(server: ServerProcess, domid: int = 0) -> Mapping[str, str]:
 def test_xens_checker_tells_a_restricted_descriptor(
     tmp_path: Path, domid: int, verdict: str
 ) -> None:
-    """It grants a page too, of a device that there is no fake of."""
+    """It also grants a page, by a device that has no fake."""
     compile_program(tmp_path / "hold", [OTHERS / "hold.c"])
     compile_program(tmp_path / "gntalloc.so", [OTHERS / "gntalloc.c"], "-fPIC", "-shared")
     ended = run(

@@ -12,7 +12,7 @@ from .build import BUILDS, HERE, Build, build
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
-# The thread sanitizer keeps signals until a call returns, and this call is restarted for ever.
+# The thread sanitizer delays a signal until a call returns, and this call restarts each time.
 NEVER_ENDS = ("thread", "a_read_is_restarted_where_the_handler_wants_it")
 
 CASES = [
