@@ -5,11 +5,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self
 
 from pyxenevtchn import ChannelClosed, EventChannel
 
+from ..descriptors import descriptors
 from .operations import Operation, Queue
 from .strike import CALLER, Strike, forget_frames, strikes
 from .world import Machine, Stuck, World
@@ -80,11 +80,6 @@ class Finalizers:
         for error in errors:
             forget_frames(error)
         return errors
-
-
-def descriptors() -> set[Path]:
-    """List the descriptors that are open."""
-    return set(Path("/proc/self/fd").iterdir())
 
 
 def assert_unharmed(machine: Callable[[], Machine], operation: Operation, stride: int) -> None:
