@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench_parts import local, preloaded, real, report, targets, userspace
+from bench_parts import local, preloaded, report, targets, userspace
 from bench_parts.measure import Result
+from bench_parts.subjects import compile_c
 
 ROOT = Path(__file__).parents[2]
 DEVICE_NODE = Path("/dev/xen/evtchn")
@@ -61,22 +62,12 @@ def _run(rounds: int, *, real_too: bool) -> Iterator[str | Result]:
     build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=build) as name:
         folder = Path(name)
-        program = _compile(folder) if real_too else None
+        program = compile_c("clib", folder) if real_too else None
         yield from userspace.run(folder, program, rounds)
         yield from local.run(rounds)
         yield from preloaded.run(rounds)
         if program:
             yield from _real(program, rounds)
-
-
-def _compile(folder: Path) -> Path:
-    """Compile the C program."""
-    program = folder / "clib"
-    source = Path(real.__file__).with_name("clib.c")
-    subprocess.run(
-        ["cc", "-O2", "-Wall", "-Werror", "-o", program, source, "-lxenevtchn"], check=True
-    )
-    return program
 
 
 def _real(program: Path, rounds: int) -> Iterator[str | Result]:

@@ -8,13 +8,11 @@
  *   notify N       notifies the first N pairs, one after the other    per port
  *   drain N        reads and unmasks N events, one after the other    per port
  */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <xenevtchn.h>
 
-#define SELF 0x7FF0
+#include "bench.h"
+
 #define MOST 4096
 
 struct pair {
@@ -22,21 +20,6 @@ struct pair {
 };
 
 static struct pair pairs[MOST];
-
-static long long now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
-static void need(int ok, const char *what)
-{
-    if (!ok) {
-        perror(what);
-        exit(1);
-    }
-}
 
 static int take(xenevtchn_handle *handle)
 {

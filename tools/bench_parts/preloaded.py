@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from bench_parts.local import COMMAND, ECHO, on_one_cpu, started
 from bench_parts.measure import Result, compare, timed
-from bench_parts.subjects import CLibrary
+from bench_parts.subjects import CLibrary, compile_c
 from pyxenevtchn.fake.preload import environment
 
 CYCLE = "an event on the preloaded device"
@@ -31,11 +30,7 @@ def run(rounds: int) -> Iterator[Result]:
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        program = folder / "device"
-        source = Path(__file__).with_name("device.c")
-        subprocess.run(
-            ["cc", "-O2", "-Wall", "-Werror", "-o", program, source, "-lxenevtchn"], check=True
-        )
+        program = compile_c("device", folder)
         stack.enter_context(on_one_cpu())
         stack.enter_context(started(COMMAND, "fake", "serve", "--socket", str(folder / "xen")))
         stack.enter_context(started(sys.executable, "-c", ECHO, str(folder / "echo")))

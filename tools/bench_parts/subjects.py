@@ -12,6 +12,7 @@ import subprocess
 from array import array
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from bench_parts.measure import Subject
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel
@@ -19,8 +20,18 @@ from pyxenevtchn._ffi import ffi, lib
 from pyxenevtchn.device import PAGE_PORTS, PORTS, Page
 
 
+def compile_c(name: str, folder: Path) -> Path:
+    """Compile one of the C programs on libxenevtchn, into a folder."""
+    program = folder / name
+    source = Path(__file__).with_name(f"{name}.c")
+    subprocess.run(
+        ["cc", "-O2", "-Wall", "-Werror", "-o", program, source, "-lxenevtchn"], check=True
+    )
+    return program
+
+
 class CLibrary:
-    """The C program on libxenevtchn, as a subject."""
+    """A C program on libxenevtchn, as a subject."""
 
     def __init__(
         self, *program: str | os.PathLike[str], env: Mapping[str, str] | None = None
