@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping
+from itertools import starmap
 from typing import Self, SupportsIndex, cast
 
 from .abi import Request, check_domid, check_uint32, pack_ports
@@ -289,7 +290,7 @@ class EventChannel(Receiver):
             with bindings.lock:
                 # The list's C code makes the request and takes the result: wherever a signal
                 # handler raises, a port that was bound is known here.
-                results.extend(map(request, *[[argument] for argument in arguments]))
+                results.extend(starmap(request, [arguments]))
                 if results[0] < 0:
                     self._fail(binding.request, arguments, -results[0])
                 port = results[0] if port is None else port

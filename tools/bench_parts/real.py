@@ -106,7 +106,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
                 "C library, ctypes": only(timed_whole(foreign.drain), before=foreign.notify_each),
             },
             times=BURST,
-            rounds=rounds,
+            rounds=4 * rounds,
         )
     for pairs in GROWTH:
         with closing(CLibrary(program)) as c, closing(Library(pairs)) as ours:
