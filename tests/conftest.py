@@ -8,6 +8,7 @@ import pytest
 
 from pyxenevtchn.fake import preload
 
+from . import machines
 from .fake_server.process import ServerProcess, SharedServer, serving
 from .guests import SharedGuest
 from .limits import Limits
@@ -23,6 +24,7 @@ HAS_DEVICE = os.access(DEVICE_NODE, os.R_OK | os.W_OK) and not IS_PRELOADED
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    machines.add_options(parser)
     parser.addoption(
         "--device",
         choices=BACKENDS,
@@ -74,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "backends(*names, on_demand=()): the devices that a contract test can be run on, and those"
         " on which it takes so long that it has to be asked for by --device",
     )
+    config.addinivalue_line("markers", machines.MARKER)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -88,20 +91,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [name for name in names if name != "real"]
     if chosen is None:
         names = [name for name in names if name not in late]
-    metafunc.parametrize("backend", names, indirect=True)
+    if "shared_guest" in metafunc.fixturenames:
+        machines.parametrize_guests(metafunc, names)
+    else:
+        metafunc.parametrize("backend", names, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, with a chosen device, what can be shown on another one alone."""
+    """Leave out what can be shown on another device, or in another machine, alone."""
     chosen = config.getoption("--device")
-    if chosen:
-        others = [
-            item
-            for item in items
-            if (marker := item.get_closest_marker("backends")) and chosen not in marker.args
-        ]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+    others = [
+        item
+        for item in items
+        if (
+            chosen and (marker := item.get_closest_marker("backends")) and chosen not in marker.args
+        )
+        or not machines.has(config, item)
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(scope="session")
@@ -132,9 +140,11 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSe
 
 
 @pytest.fixture(scope="module")
-def shared_guest(unavailable: Callable[[str], NoReturn]) -> Iterator[SharedGuest]:
+def shared_guest(
+    request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]
+) -> Iterator[SharedGuest]:
     """The domain beside dom0 of the tests on a real device, if they ask for one."""
-    shared = SharedGuest(unavailable)
+    shared = SharedGuest(request.param or "none", unavailable)
     yield shared
     shared.stop()
 

@@ -1,6 +1,6 @@
 """Another domain than dom0, with a process in it: a real one, or a fake's.
 
-The real one is a PV guest of dom0's toolstack. Its root is made of what the process needs, and of
+The real one is a guest of dom0's toolstack. Its root is made of what the process needs, and of
 busybox, in an initramfs.
 """
 
@@ -22,6 +22,7 @@ from pyxenevtchn import EventChannel
 
 from .command import Running, running
 from .guest_agent import ANSWER, use_up
+from .here import has_fifo
 from .limits import TIMEOUT
 from .toolstack import domain_builder, pause_domain, unpause_domain
 
@@ -30,13 +31,31 @@ ROOT = Path(__file__).resolve().parents[1]
 _BUSYBOX = "/bin/busybox"
 
 # What starts a program; programs name it by this path.
-_LOADER = "/lib64/ld-linux-x86-64.so.2"
+_LOADER = {
+    "x86_64": "/lib64/ld-linux-x86-64.so.2",
+    "aarch64": "/lib/ld-linux-aarch64.so.1",
+}[platform.machine()]
 
 # Its kernel boots in silence, in a machine that is emulated.
 _BOOT_TIMEOUT = 200.0
 
 # Xen has little more than this left beside dom0, in MiB.
 _MEMORY = 192
+
+_CONFIGURATION = """\
+name = "guest"
+type = "{type}"
+vcpus = {vcpus}
+memory = {memory}
+kernel = "{kernel}"
+ramdisk = "{ramdisk}"
+cmdline = "console=hvc0 rdinit=/init quiet xen.fifo_events={fifo}"
+# Otherwise Xen emulates an instruction in a way that needs more than QEMU's processor has.
+tsc_mode = "native"
+# An HVM guest has a screen that nobody looks at.
+vga = "none"
+vnc = 0
+"""
 
 _INIT = """\
 #!/bin/busybox sh
@@ -147,10 +166,12 @@ class SharedGuest:
     """One real guest for many tests: to start one takes seconds.
 
     Args:
+        kind: its type, "pv", "pvh" or "hvm", a hyphen and how many vCPUs it has.
         unavailable: how to end a test where there can be none.
     """
 
-    def __init__(self, unavailable: Callable[[str], NoReturn]) -> None:
+    def __init__(self, kind: str, unavailable: Callable[[str], NoReturn]) -> None:
+        self._kind = kind
         self._unavailable = unavailable
         self._stack = ExitStack()
         self._guest: RealGuest | None = None
@@ -159,7 +180,7 @@ class SharedGuest:
         """Return it, with a new handle; or another one, where it has been destroyed."""
         if self._guest is None or self._guest.destroyed:
             self.stop()
-            self._guest = self._stack.enter_context(running_guest(self._unavailable))
+            self._guest = self._stack.enter_context(running_guest(self._kind, self._unavailable))
         self._guest.call("open")
         return self._guest
 
@@ -170,15 +191,16 @@ class SharedGuest:
 
 @contextmanager
 def running_guest(
-    unavailable: Callable[[str], NoReturn], *configuration: str, arguments: str = ""
+    kind: str, unavailable: Callable[[str], NoReturn], *configuration: str
 ) -> Iterator[RealGuest]:
-    """Run a real guest for as long as the context lasts.
+    """Run a real guest for as long as the context lasts. Its ABI is this domain's.
 
     Args:
+        kind: its type, "pv", "pvh" or "hvm", a hyphen and how many vCPUs it has.
         unavailable: how to end a test where there can be none.
         configuration: more lines of its configuration.
-        arguments: more of its kernel's command line.
     """
+    guest_type, _, vcpus = kind.partition("-")
     kernel = Path(f"/boot/vmlinuz-{platform.release()}")
     if not kernel.exists():
         unavailable(f"needs a kernel for a guest: {kernel}")
@@ -187,12 +209,15 @@ def running_guest(
         folder = Path(stack.enter_context(TemporaryDirectory()))
         _make_root(folder / "root")
         _pack(folder / "root", folder / "initramfs")
-        (folder / "config").write_text(
-            f'name = "guest"\ntype = "pv"\nmemory = {_MEMORY}\nkernel = "{kernel}"\n'
-            f'ramdisk = "{folder}/initramfs"\n'
-            f'cmdline = "console=hvc0 rdinit=/init quiet{arguments}"\n'
-            + "".join(f"{line}\n" for line in configuration)
+        lines = _CONFIGURATION.format(
+            type=guest_type,
+            vcpus=vcpus,
+            memory=_MEMORY,
+            kernel=kernel,
+            ramdisk=folder / "initramfs",
+            fifo=int(has_fifo()),
         )
+        (folder / "config").write_text("\n".join([lines, *configuration, ""]))
         xl = programs / "xl"
         subprocess.run([xl, "create", "-q", folder / "config"], check=True, timeout=TIMEOUT)
         domid = subprocess.check_output([xl, "domid", "guest"], text=True, timeout=TIMEOUT).strip()

@@ -5,7 +5,7 @@ import pytest
 from ..command import running
 from ..guests import RealGuest, SharedGuest
 
-pytestmark = pytest.mark.backends("real")
+pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
 
 
 @pytest.fixture

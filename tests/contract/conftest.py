@@ -12,6 +12,7 @@ from pyxenevtchn.opening import open_device as open_by_name
 
 from ..conftest import name_of
 from ..fake_server.process import ServerProcess
+from ..here import FAKE, Here, real
 from .events import Pair, connect
 from .loops import LOOPS, Run, run_in
 
@@ -30,6 +31,12 @@ def xen() -> Iterator[Hypervisor]:
     hypervisor = Hypervisor(linux=(6, 12))
     yield hypervisor
     hypervisor.check_clean()
+
+
+@pytest.fixture
+def here(backend: str) -> Here:
+    """The domain that devices are opened in."""
+    return real() if backend == "real" else FAKE
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ def test_a_timeout_loses_nothing(run: Run, pair: Pair) -> None:
 def test_closing_wakes_every_waiter(run: Run, pairs: list[Pair], by: str) -> None:
     async def main() -> None:
         channel = AsyncEventChannel(pairs[0].far)
-        channel.bind_virq(Virq.DEBUG)
+        channel.bind_virq(Virq.ARGO)
         waiters = [asyncio.create_task(channel.wait(pair.far_port)) for pair in pairs]
         await asyncio.sleep(0)
         if by == "itself":
@@ -252,7 +252,7 @@ def test_closing_wakes_every_waiter(run: Run, pairs: list[Pair], by: str) -> Non
         assert channel.closed
         with pytest.raises(ChannelClosed):
             await channel.read()
-        assert pairs[0].near.bind_virq(Virq.DEBUG)
+        assert pairs[0].near.bind_virq(Virq.ARGO)
 
     run(main)
 
@@ -310,13 +310,13 @@ def test_a_handle_outlives_its_event_loops(run: Run, pair: Pair) -> None:
         await AsyncEventChannel(pair.far).wait(pair.far_port)
         pair.far.unmask(pair.far_port)
 
-    pair.far.bind_virq(Virq.DEBUG)
+    pair.far.bind_virq(Virq.ARGO)
     run(main)
     run(main)
     pair.near.notify(pair.near_port)
     expect(pair.far, pair.far_port)
     pair.far.close()
-    assert pair.near.bind_virq(Virq.DEBUG)
+    assert pair.near.bind_virq(Virq.ARGO)
 
 
 def test_overflow_reaches_every_waiter(run: Run, channel: EventChannel, pairs: list[Pair]) -> None:

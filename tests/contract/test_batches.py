@@ -57,8 +57,8 @@ def test_it_stops_at_the_first_port_that_fails_and_says_where(pairs: list[Pair])
 
 def test_a_virqs_port_among_them_is_refused_before_any_is_sent(pairs: list[Pair]) -> None:
     near, far = pairs[0].near, pairs[0].far
-    virq = near.bind_virq(Virq.DEBUG)
-    with pytest.raises(ValueError, match=f"port {virq} is bound to VIRQ DEBUG"):
+    virq = near.bind_virq(Virq.ARGO)
+    with pytest.raises(ValueError, match=f"port {virq} is bound to VIRQ ARGO"):
         near.notify_many([pairs[0].near_port, virq])
     assert far.wait(0) == []
     near.unbind(virq)

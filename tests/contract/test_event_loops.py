@@ -182,7 +182,7 @@ def test_a_handle_closed_in_another_thread_as_its_loop_ends_is_closed(
 
     for turn in range(ROUNDS):
         channel = open_channel()
-        port = channel.bind_virq(Virq.DEBUG)
+        port = channel.bind_virq(Virq.ARGO)
         closer = threading.Thread(target=close, args=[channel])
         closer.start()
         with asyncio.Runner(loop_factory=make_loop) as runner:
@@ -191,7 +191,7 @@ def test_a_handle_closed_in_another_thread_as_its_loop_ends_is_closed(
         assert not closer.is_alive()
         assert channel.closed
         with open_channel() as other:
-            assert other.bind_virq(Virq.DEBUG)
+            assert other.bind_virq(Virq.ARGO)
 
 
 def test_a_handle_is_closed_once_its_loop_has_ended(make_loop: MakeLoop, pair: Pair) -> None:
@@ -201,11 +201,11 @@ def test_a_handle_is_closed_once_its_loop_has_ended(make_loop: MakeLoop, pair: P
                 await AsyncEventChannel(pair.far).wait(pair.far_port)
 
     run_in(make_loop, main)
-    pair.far.bind_virq(Virq.DEBUG)
+    pair.far.bind_virq(Virq.ARGO)
     closer = threading.Thread(target=pair.far.close)
     closer.start()
     closer.join(TIMEOUT)
-    assert pair.near.bind_virq(Virq.DEBUG)
+    assert pair.near.bind_virq(Virq.ARGO)
 
 
 def test_closing_wakes_no_loop_that_is_gone(make_loop: MakeLoop, pair: Pair) -> None:

@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
-from pyxenevtchn import EventChannel, Virq
+from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn._ffi import lib
 
 from ..command import running_python
 from ..conftest import DEVICE_NODE
+from ..here import Here
 from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, expect
 
@@ -46,18 +47,19 @@ def test_an_unknown_request_is_enosys(channel: EventChannel, request_number: int
 
 
 def test_the_library_would_stop_what_the_hypercall_cuts(
-    channel: EventChannel, open_channel: OpenChannel
+    channel: EventChannel, open_channel: OpenChannel, here: Here
 ) -> None:
-    """The hypercall takes 16 bits of a domid: 65536 reaches domain 0."""
-    port = channel.bind_unbound_port(0)
-    argument = struct.pack("=2I", 0x10000, port)
+    """The hypercall takes 16 bits of a domid: 65536 more reaches the same domain."""
+    port = channel.bind_unbound_port(DOMID_SELF)
+    domid = 0x10000 + here.domid
+    argument = struct.pack("=2I", domid, port)
     other = open_channel()
     connected = fcntl.ioctl(other, lib.IOCTL_BIND_INTERDOMAIN, bytearray(argument))
     assert connected > 0
     other.notify(connected)
     expect(channel, port)
-    with pytest.raises(ValueError, match="65536"):
-        other.bind_interdomain(0x10000, port)
+    with pytest.raises(ValueError, match=str(domid)):
+        other.bind_interdomain(domid, port)
 
 
 def test_the_descriptor_does_not_seek(channel: EventChannel) -> None:
@@ -79,16 +81,16 @@ def test_plain_reads_and_writes_do_what_ours_do(pair: Pair) -> None:
 def test_a_process_that_exits_lets_its_ports_go(channel: EventChannel) -> None:
     binder = (
         "import sys; from pyxenevtchn import EventChannel, Virq;"
-        "channel = EventChannel.open(sys.argv[1]); channel.bind_virq(Virq.DEBUG);"
+        "channel = EventChannel.open(sys.argv[1]); channel.bind_virq(Virq.ARGO);"
         "print('bound', flush=True); sys.stdin.read(); import os; os._exit(0)"
     )
     with running_python(binder, DEVICE_NODE) as process:
         assert process.line() == "bound"
         with pytest.raises(FileExistsError):
-            channel.bind_virq(Virq.DEBUG)
+            channel.bind_virq(Virq.ARGO)
         process.close_input()
         assert process.end() == (0, "", "")
-    assert channel.bind_virq(Virq.DEBUG)
+    assert channel.bind_virq(Virq.ARGO)
 
 
 BEFORE_UPDATE = """

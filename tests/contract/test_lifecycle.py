@@ -66,7 +66,7 @@ def test_a_failed_call_leaves_nothing_to_the_garbage_collector(
     "call",
     [
         lambda channel: channel.fileno(),
-        lambda channel: channel.bind_virq(Virq.DEBUG),
+        lambda channel: channel.bind_virq(Virq.ARGO),
         lambda channel: channel.bind_unbound_port(0),
         lambda channel: channel.bind_interdomain(0, 1),
         lambda channel: channel.bind_static(1),
@@ -93,8 +93,8 @@ def test_a_handle_that_is_forgotten_warns_and_lets_go(
     open_device: OpenDevice, open_channel: OpenChannel
 ) -> None:
     with pytest.warns(ResourceWarning, match="never closed"):
-        EventChannel(open_device()).bind_virq(Virq.DEBUG)
-    assert open_channel().bind_virq(Virq.DEBUG)
+        EventChannel(open_device()).bind_virq(Virq.ARGO)
+    assert open_channel().bind_virq(Virq.ARGO)
 
 
 @pytest.mark.parametrize("nonblocking", [True, False])
@@ -173,13 +173,13 @@ def test_the_last_duplicate_to_close_lets_the_ports_go(
     channel: EventChannel, open_channel: OpenChannel
 ) -> None:
     twin = EventChannel.from_fd(os.dup(channel.fileno()))
-    channel.bind_virq(Virq.DEBUG)
+    channel.bind_virq(Virq.ARGO)
     channel.close()
     other = open_channel()
     with pytest.raises(FileExistsError):
-        other.bind_virq(Virq.DEBUG)
+        other.bind_virq(Virq.ARGO)
     twin.close()
-    assert other.bind_virq(Virq.DEBUG)
+    assert other.bind_virq(Virq.ARGO)
 
 
 def test_an_adopted_handle_can_be_told_its_bindings(pair: Pair) -> None:
@@ -245,14 +245,14 @@ def test_a_child_process_keeps_the_ports_of_what_it_inherited(
         os.read(waits_in, 1)
 
     channel, other = EventChannel(open_device()), open_channel()
-    channel.bind_virq(Virq.DEBUG)
+    channel.bind_virq(Virq.ARGO)
     with child(wait_for_the_end):
         channel.close()
         with pytest.raises(FileExistsError):
-            other.bind_virq(Virq.DEBUG)
+            other.bind_virq(Virq.ARGO)
         os.close(ours)
     os.close(waits_in)
-    assert other.bind_virq(Virq.DEBUG)
+    assert other.bind_virq(Virq.ARGO)
 
 
 def test_descriptors_close_on_exec(channel: EventChannel) -> None:

@@ -18,7 +18,7 @@ def test_some_domids_are_refused(channel: EventChannel, domid: int) -> None:
     with pytest.raises(OSError, match=f"restrict_domid.domid={domid}.") as caught:
         channel.restrict_domid(domid)
     assert caught.value.errno == errno.EINVAL
-    assert channel.bind_virq(Virq.DEBUG)
+    assert channel.bind_virq(Virq.ARGO)
 
 
 def test_a_handle_is_restricted_once(channel: EventChannel) -> None:
@@ -31,7 +31,7 @@ def test_a_handle_is_restricted_once(channel: EventChannel) -> None:
 def test_what_a_restricted_handle_may_not_do(channel: EventChannel) -> None:
     channel.restrict_domid(NO_SUCH_DOMAIN)
     refusals: list[Callable[[], object]] = [
-        lambda: channel.bind_virq(Virq.DEBUG),
+        lambda: channel.bind_virq(Virq.ARGO),
         lambda: channel.bind_virq(99),
         lambda: channel.bind_unbound_port(NO_SUCH_DOMAIN),
         lambda: channel.bind_interdomain(0, 1),
@@ -60,4 +60,4 @@ def test_the_ports_of_a_restricted_handle_go_on_working(open_channel: OpenChanne
 
 def test_restriction_is_the_handles_not_the_processs(open_channel: OpenChannel) -> None:
     open_channel().restrict_domid(NO_SUCH_DOMAIN)
-    assert open_channel().bind_virq(Virq.DEBUG)
+    assert open_channel().bind_virq(Virq.ARGO)

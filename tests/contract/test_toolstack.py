@@ -10,7 +10,7 @@ from pyxenevtchn import EventChannel, Virq
 from ..toolstack import let_a_domain_die, press_debug_key
 from .events import TIMEOUT, expect
 
-pytestmark = pytest.mark.backends("real")
+pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
 
 
 def test_the_console_ring_raises_its_virq(

@@ -31,12 +31,8 @@ def dom0(one_vcpu: None) -> Reference:  # noqa: ARG001
 
 @pytest.fixture(scope="module")
 def guest(unavailable: Callable[[str], NoReturn]) -> Iterator[Reference]:
-    two_level = real_machine()["abi"] == "2l"
-    with running_guest(
-        unavailable,
-        f"max_event_channels = {GUEST_PORTS}",
-        arguments=" xen.fifo_events=0" if two_level else "",
-    ) as started:
+    ports = f"max_event_channels = {GUEST_PORTS}"
+    with running_guest("pv-1", unavailable, ports) as started:
         yield real_guest(started)
 
 

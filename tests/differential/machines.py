@@ -21,13 +21,13 @@ from pyxenevtchn.fake.descriptor import PollDescriptor
 from pyxenevtchn.fake.driver import OpenFile
 
 from ..guests import RealGuest
+from ..here import has_fifo, machine
 from ..raw_driver import RawFiles
 
 # Free in any quiet domain: the one number that a file may take over by BIND_STATIC.
 FREE_PORT = 4000
 
 _VERSION = Path("/sys/hypervisor/version")
-_GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 
 
 class Files(Protocol):
@@ -106,12 +106,11 @@ class Machine:
 
 def real_machine() -> dict[str, Any]:
     """Tell what a fake like this machine is made of."""
-    two_level = "xen.fifo_events=0" in Path("/proc/cmdline").read_text()
     return {
         "xen_version": tuple(int((_VERSION / part).read_text()) for part in ("major", "minor")),
         "linux": tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2]),
-        "machine": "pvh" if _GUEST_TYPE.read_text() == "PVH\n" else "pv",
-        "abi": "2l" if two_level else "fifo",
+        "machine": machine(),
+        "abi": "fifo" if has_fifo() else "2l",
     }
 
 

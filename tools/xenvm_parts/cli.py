@@ -8,20 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from . import packages, programs
+from . import arm64, kinds, programs, x86
+from .domain import Job
 from .errors import Failure
-from .initramfs import Job, initramfs
-from .machine import Machine
+from .listing import List
 from .progress import say
 
 _WARNED = 123
 
 _DESCRIPTION = """\
-Run a command as root in dom0 of a real Xen, which runs in QEMU (no KVM, no root needed).
+Run a command as root in dom0 of a real Xen, or with --guest in a guest of it. All of that runs in
+QEMU (no KVM, no root needed).
 
-The guest's root is this machine's own, at the same paths: what the command writes there is gone
+The domain's root is this machine's own, at the same paths: what the command writes there is gone
 when it ends, but for the directory of --share. The command starts in the current directory, with
 PATH, HOME, LANG, TERM, CI and the variables XENEVTCHN_*, PY* and HYPOTHESIS_* of this environment.
+
+On arm64 the root is a Debian of its own, with the checkout that xenvm is in at the same path. Its
+.venv and its compiled module are made for arm64 there; python3, too, has what .venv has.
 """
 
 _EPILOG = """\
@@ -29,12 +33,12 @@ exit status: the command's (128+N where signal N ended it), or
   122  the machine died while the command ran
   123  the command succeeded, but Xen or the kernel warned (--fail-on-warnings)
   124  the time limit was reached
-  125  the command never started: something is missing, or the machine died in each of its boots
+  125  the command was never started: something is missing, or the machine died in each of its boots
   130, 143  xenvm was interrupted (SIGINT) or ended (SIGTERM), and the machine with it
 
-Kernels and hypervisors are Debian's. They are kept in $XDG_CACHE_HOME/pyxenevtchn/xenvm (else
-~/.cache/...): remove that directory to fetch newer ones. On a machine with no apt source of Debian,
-XENVM_DEBIAN_MIRROR is the URI of a mirror of Debian.
+Kernels, hypervisors, tools and arm64's root are Debian's, fetched when first needed. They are kept
+in $XDG_CACHE_HOME/pyxenevtchn/xenvm (else ~/.cache/...): remove that directory to fetch newer ones.
+On a machine with no apt source of Debian, XENVM_DEBIAN_MIRROR is the URI of a mirror of Debian.
 """
 
 
@@ -67,34 +71,30 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--linux", choices=packages.LINUX, default="6.1", help="dom0's kernel (default: 6.1)")
-    option("--xen", choices=packages.XEN, default="4.17", help="the hypervisor (default: 4.17)")
+    option("--list", action=List, nargs=0, help="show what there can be, and what the cache has")
     option("--timeout", type=float, default=600, metavar="S", help="seconds (default: 600)")
     option("--share", type=Path, metavar="DIR", help="a directory that the guest may write to")
     option("--console", type=Path, metavar="FILE", help="keep the log of Xen's and dom0's console")
     option("--fail-on-warnings", action="store_true", help="exit with 123 if Xen or Linux warned")
     option("command", nargs="+", metavar="COMMAND", help="what to run, and its arguments")
+    kinds.add_options(parser)
     return parser
 
 
 def _run(options: argparse.Namespace) -> tuple[int, list[str]]:
     """Fetch what is missing, make the machine and run it."""
-    programs.check()
-    kernel = packages.linux(options.linux)
-    xen = packages.xen(options.xen)
+    kind = kinds.chosen(options)
+    programs.check(kind.architecture)
     if options.share:
         options.share.mkdir(parents=True, exist_ok=True)
     share = options.share and options.share.resolve()
     job = Job(options.command, Path.cwd(), _environment(), share)
-    machine = Machine(
-        xen=xen,
-        kernel=kernel.image,
-        initramfs=initramfs(job, kernel, programs.find("busybox")),
-        processors=packages.LINUX[options.linux].processors,
-        share=share,
-        console=options.console and options.console.resolve(),
-    )
-    say(f"booting Linux {options.linux} on Xen {options.xen}")
+    console = options.console and options.console.resolve()
+    if kind.architecture == "arm64":
+        machine = arm64.machine(kind, job, console)
+    else:
+        machine = x86.machine(kind, job, programs.find("busybox"), console)
+    say(f"booting {kind}")
     return machine.run(options.timeout)
 
 

@@ -8,7 +8,7 @@ class Failure(Exception):
 
 
 class BootFailure(Failure):
-    """The machine died before the command started."""
+    """The machine died, or stood still, before the command started."""
 
 
 class Death(Failure):

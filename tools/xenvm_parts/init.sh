@@ -1,28 +1,48 @@
 #!/bin/busybox sh
-# The guest's first process: makes the host's root the command's, runs the command, ends the machine.
-# Where a step fails this script ends, and with it the machine: the kernel panics without it.
+# A domain's first process: makes its root of the host's files, runs the command, ends the domain.
+# Where a step fails this script ends, and with it the domain: the kernel panics without it.
 set -e
 /bin/busybox --install -s /bin
-
-# share, modules, kernel (paths of the host) and run_command.
-. /job.sh
 
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
 for module in /modules/*; do insmod "$module"; done
 
-plan9=trans=virtio,version=9p2000.L,msize=512000
-mkdir /lower /upper /system /results
-mount -t 9p -o $plan9,ro,cache=loose host /lower
-mount -t tmpfs -o mode=755 upper /upper
-mkdir /upper/changes /upper/work
-mount -t overlay -o lowerdir=/lower,upperdir=/upper/changes,workdir=/upper/work system /system
-mount -t 9p -o $plan9,cache=none results /results
+# The host's files are below /host; what is changed stays in memory.
+mkdir /host /memory /system /results
+mount -t tmpfs -o mode=755 memory /memory
 
-mkdir -p "/system/lib/modules/$(uname -r)"
-mount --bind "/system$modules" "/system/lib/modules/$(uname -r)"
-touch "/system/boot/vmlinuz-$(uname -r)"
-mount --bind "/system$kernel" "/system/boot/vmlinuz-$(uname -r)"
+plan9() { # TAG DIRECTORY OPTIONS
+    mount -t 9p -o "trans=$transport,version=9p2000.L,msize=512000,$3" "$1" "$2"
+}
+
+overlay() { # DIRECTORY TARGET: the target is the directory, and can be changed
+    number=$((number + 1))
+    mkdir -p "/memory/$number/lower" "/memory/$number/upper" "/memory/$number/work" "$2"
+    mount --bind "$1" "/memory/$number/lower"
+    (
+        cd "/memory/$number"
+        mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay "$2"
+    )
+}
+
+bind() { # PATH TARGET: the target is the path
+    if [ -d "$1" ]; then
+        mkdir -p "$2"
+    else
+        mkdir -p "${2%/*}"
+        touch "$2"
+    fi
+    mount --rbind "$1" "$2"
+}
+
+# transport, base, share, part, what that needs, and the functions lay_out and run_command.
+. /job.sh
+
+plan9 host /host ro,cache=loose
+plan9 results /results cache=none
+overlay "/host$base" /system
+lay_out
 
 mount -t proc proc /system/proc
 mount -t xenfs xenfs /system/proc/xen
@@ -39,10 +59,11 @@ ln -s fd/1 /system/dev/stdout
 ln -s fd/2 /system/dev/stderr
 if [ "$share" ]; then
     mkdir -p "/system$share"
-    mount -t 9p -o $plan9,cache=mmap share "/system$share"
+    plan9 share "/system$share" cache=mmap
 fi
 ip link set lo up
 hostname xenvm
+[ -z "$part" ] || . "/$part"
 
 # The root of the mount tree, and not a directory below it: in a mere chroot the kernel refuses
 # user namespaces. This script itself stays in the first root.

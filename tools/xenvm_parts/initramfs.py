@@ -1,57 +1,32 @@
-"""The guest's first root: busybox, the init script, the modules, and what to run.
+"""A domain's first root: busybox, the init script, the kernel's modules, and what to do.
 
 Small enough to be made anew for each run; left uncompressed, because the emulated machine is slow.
 """
 
 import lzma
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import Failure
-from .packages import Kernel
-
-_MODULES = (
-    *("virtio_pci", "9pnet_virtio", "9p", "overlay"),
-    *("xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd", "xenfs", "xen_blkback"),
-)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the guest is to run, and with what around it; the paths are the host's."""
+def initramfs(
+    busybox: Path, modules: Path, names: Iterable[str], files: Mapping[str, bytes]
+) -> bytes:
+    """Return a cpio archive.
 
-    command: Sequence[str]
-    directory: Path
-    environment: Mapping[str, str]
-    share: Path | None
-
-    def script(self, kernel: Kernel) -> bytes:
-        """Return what the init script reads: its variables and its function."""
-        variables = (f"{name}={value}" for name, value in self.environment.items())
-        words = ("/usr/bin/env", "-i", f"--chdir={self.directory}", *variables, *self.command)
-        return (
-            f"share={shlex.quote(str(self.share or ''))}\n"
-            f"modules={shlex.quote(str(kernel.modules))}\n"
-            f"kernel={shlex.quote(str(kernel.image))}\n"
-            f"run_command() {{ exec setsid chroot . {shlex.join(words)}; }}\n"
-        ).encode(errors="surrogateescape")
-
-
-def initramfs(job: Job, kernel: Kernel, busybox: Path) -> bytes:
-    """Return a cpio archive for the kernel."""
-    init = Path(__file__).with_name("init.sh").read_bytes()
+    Args:
+        busybox: the program, for the domain's architecture.
+        modules: the kernel's, as a system has them.
+        names: the modules that are wanted; those that they need come with them.
+        files: what else is in it, init before all.
+    """
     entries = [
-        _entry("bin", 0o040755),
+        *(_entry(name, 0o040755) for name in ("bin", "dev", "proc", "modules")),
         _entry("bin/busybox", 0o100755, busybox.read_bytes()),
-        _entry("dev", 0o040755),
-        _entry("proc", 0o040755),
-        _entry("init", 0o100755, init),
-        _entry("job.sh", 0o100644, job.script(kernel)),
-        _entry("modules", 0o040755),
+        *(_entry(name, 0o100755, contents) for name, contents in files.items()),
     ]
-    for number, path in enumerate(_with_dependencies(kernel.modules, _MODULES)):
+    for number, path in enumerate(_with_dependencies(modules, names)):
         # The init script loads them in the order of their names.
         entries.append(_entry(f"modules/{number:02}-{path.name}", 0o100644, _contents(path)))
     return b"".join([*entries, _entry("TRAILER!!!", 0)])

@@ -1,17 +1,18 @@
-"""The emulated machine: QEMU with Xen, dom0 and the host's root, followed to its end."""
+"""The emulated machine: QEMU with Xen, dom0 and the host's files, followed to its end."""
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from . import console, programs
-from .errors import BootFailure, Death, TimeLimit
+from .errors import BootFailure, Death, Failure, TimeLimit
 from .progress import warn
 
 # How often the command's output is looked for.
@@ -23,10 +24,11 @@ _STARTED = "started"
 # An emulated PV kernel dies while it boots, now and then: of a timer's interrupt that comes late.
 _BOOTS = 3
 
-# dom0's console goes to Xen's ring, too: whoever writes to /dev/hvc0 makes Xen raise VIRQ_CON_RING.
-_XEN_LINE = "console=com1 com1=115200,8n1 dom0_mem=2250M loglvl=warning console_to_ring"
-# dom0's warnings reach the console, its other messages do not; a panic ends the machine.
-_LINUX_LINE = "console=hvc0 rdinit=/init loglevel=5 panic=-1"
+# A boot takes 10 to 60 seconds on an idle machine with two processors; one that hangs is given up.
+_BOOT_LIMIT = 240
+
+# QEMU's own, beside the machine's memory, in MiB.
+_OVERHEAD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +36,23 @@ class Machine:
     """What boots.
 
     Attributes:
-        xen: the hypervisor.
-        kernel: dom0's kernel.
-        initramfs: dom0's first root, which runs the command.
-        processors: how many the machine has.
-        share: the host's directory that the guest may write to, if any.
+        emulator: QEMU's program.
+        options: its arguments, which name files by their names in its working directory.
+        files: what there is in that directory, by name: paths of the host, or contents.
+        memory: the machine's, in MiB.
         console: where the console's log stays; None drops it.
-
     """
 
-    xen: Path
-    kernel: Path
-    initramfs: bytes
-    processors: int
-    share: Path | None
+    emulator: str
+    options: Sequence[str]
+    files: Mapping[str, Path | bytes]
+    memory: int
     console: Path | None
 
     def run(self, seconds: float) -> tuple[int, list[str]]:
         """Run the machine, its command's output being this process's.
 
-        A machine that dies before the command starts boots again.
+        A machine that does not come to the command boots again.
 
         Returns:
             The command's exit status, and the console's warnings since it started.
@@ -64,6 +63,7 @@ class Machine:
             BootFailure: no boot came as far as the command.
 
         """
+        _check_memory(self.memory + _OVERHEAD)
         deadline = time.monotonic() + seconds
         for _ in range(_BOOTS - 1):
             try:
@@ -78,8 +78,8 @@ class Machine:
             directory = Path(name)
             self._prepare(directory)
             results = directory / "results"
-            with _qemu(directory, self._options()) as qemu:
-                in_time = _follow(qemu, results, deadline)
+            with _qemu(directory, self.emulator, self._arguments()) as qemu:
+                _follow(qemu, results, deadline)
             with contextlib.suppress(FileNotFoundError):
                 status = int((results / "status").read_text())
                 return status, console.warnings(directory / "console")
@@ -88,50 +88,64 @@ class Machine:
                 f"{(directory / 'qemu.log').read_text()}"
                 f"The console's last lines:\n{console.tail(directory / 'console')}"
             )
-        if not in_time:
+        if time.monotonic() >= deadline:
             raise TimeLimit(f"the time limit was reached. {last}")
         if started:
             raise Death(f"the machine died while the command ran. {last}")
-        raise BootFailure(f"the machine died before the command started. {last}")
+        raise BootFailure(f"the machine died, or stood still, before the command started. {last}")
 
     def _prepare(self, directory: Path) -> None:
         """Lay out what QEMU opens; by short names, since its options give commas a meaning."""
-        (directory / "xen").symlink_to(self.xen)
-        (directory / "linux").symlink_to(self.kernel)
-        (directory / "initramfs").write_bytes(self.initramfs)
-        if self.share:
-            (directory / "share").symlink_to(self.share)
-        if self.console:
-            (directory / "console").symlink_to(self.console)
         (directory / "results").mkdir()
         for stream in ("stdout", "stderr"):
             (directory / "results" / stream).touch()
+        for name, file in self.files.items():
+            if isinstance(file, bytes):
+                (directory / name).write_bytes(file)
+            else:
+                (directory / name).symlink_to(file)
+        if self.console:
+            (directory / "console").symlink_to(self.console)
 
-    def _options(self) -> list[str]:
-        """Return QEMU's arguments, its paths relative to the directory laid out for it."""
-        host = "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"
-        results = "local,path=results,mount_tag=results,security_model=none"
-        share = "local,path=share,mount_tag=share,security_model=none,multidevs=remap"
+    def _arguments(self) -> list[str]:
         return [
-            *("-nodefaults", "-no-reboot", "-display", "none"),
-            # QEMU 7.2 emulates SMAP so that a PV dom0 dies of its first page fault.
-            *("-accel", "tcg,thread=multi", "-cpu", "max,smap=off"),
-            *("-m", "2500", "-smp", str(self.processors)),
-            *("-serial", "file:console"),
-            *("-kernel", "xen", "-append", _XEN_LINE),
-            *("-initrd", f"linux {_LINUX_LINE},initramfs"),
-            *("-virtfs", host, "-virtfs", results),
-            *(("-virtfs", share) if self.share else ()),
+            *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "file:console"),
+            *("-m", str(self.memory), *self.options),
         ]
 
 
+def shared_directories(files: Mapping[str, Path | bytes]) -> Iterator[tuple[str, str]]:
+    """Yield the tags of the directories that the machine sees, and what -fsdev says of each."""
+    yield "host", "local,path=/,security_model=none,readonly=on,multidevs=remap"
+    yield "results", "local,path=results,security_model=none"
+    if "share" in files:
+        yield "share", "local,path=share,security_model=none,multidevs=remap"
+
+
+def _check_memory(needed: int) -> None:
+    """Raise Failure if the host has less than so many MiB to give."""
+    match = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if match and int(match[1]) >> 10 < needed:
+        raise Failure(
+            f"the machine needs {needed} MB of memory and {int(match[1]) >> 10} are free: end "
+            "other programs first"
+        )
+
+
 @contextlib.contextmanager
-def _qemu(directory: Path, options: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _qemu(
+    directory: Path, emulator: str, arguments: list[str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start QEMU; at the end it is gone, however this process ends."""
-    emulator = programs.find("qemu-system-x86_64")
     with (directory / "qemu.log").open("wb") as log:
         qemu = subprocess.Popen(
-            [programs.find("setpriv"), "--pdeathsig=KILL", "--", emulator, *options],
+            [
+                programs.find("setpriv"),
+                "--pdeathsig=KILL",
+                "--",
+                programs.find(emulator),
+                *arguments,
+            ],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -146,18 +160,20 @@ def _qemu(directory: Path, options: list[str]) -> Iterator[subprocess.Popen[byte
         qemu.wait()
 
 
-def _follow(qemu: subprocess.Popen[bytes], results: Path, deadline: float) -> bool:
-    """Pass the command's output on until QEMU ends; tell whether it did before the deadline."""
+def _follow(qemu: subprocess.Popen[bytes], results: Path, deadline: float) -> None:
+    """Pass the command's output on until QEMU ends, the deadline, or a boot takes too long."""
+    boot_deadline = time.monotonic() + _BOOT_LIMIT
     with FileIO(results / "stdout") as stdout, FileIO(results / "stderr") as stderr:
         ended = False
         while not ended and time.monotonic() < deadline:
+            if time.monotonic() > boot_deadline and not (results / _STARTED).exists():
+                break
             with contextlib.suppress(subprocess.TimeoutExpired):
                 qemu.wait(_TICK)
                 ended = True
             # Once more after the end: nothing written before it is missed.
             _forward(stdout, 1)
             _forward(stderr, 2)
-    return ended
 
 
 def _forward(source: FileIO, descriptor: int) -> None:

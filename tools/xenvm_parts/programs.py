@@ -7,27 +7,37 @@ from pathlib import Path
 
 from .errors import Failure
 
+# By architecture, beside those that all need.
+_EMULATORS = {
+    "x86_64": {"qemu-system-x86_64": "qemu-system-x86"},
+    "arm64": {
+        "qemu-system-aarch64": "qemu-system-arm",
+        "dtc": "device-tree-compiler",
+        "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    },
+}
 _PACKAGES = {
-    "qemu-system-x86_64": "qemu-system-x86",
     "busybox": "busybox-static",
     "depmod": "kmod",
     "setpriv": "util-linux",
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
+    "tar": "tar",
 }
 
 
-def check() -> None:
+def check(architecture: str) -> None:
     """Raise Failure, with the line that installs them all, if a program is missing."""
-    if platform.machine() != "x86_64":
+    if architecture == "x86_64" and platform.machine() != "x86_64":
         raise Failure("the guest runs this machine's programs on x86_64: it needs such a machine")
-    missing = [name for name in _PACKAGES if _which(name) is None]
+    needed = _EMULATORS[architecture] | _PACKAGES
+    missing = [name for name in needed if _which(name) is None]
     if "busybox" not in missing and not _is_static(find("busybox")):
         missing.append("busybox (the static one)")
     if missing:
         raise Failure(
             f"not installed: {', '.join(missing)}. All that xenvm needs comes with\n"
-            f"    sudo apt install {' '.join(_PACKAGES.values())}"
+            f"    sudo apt install {' '.join(needed.values())}"
         )
 
 

@@ -1,0 +1,1 @@
+"""The parts of xentest: the tests, run in machines of every kind by tools/xenvm."""

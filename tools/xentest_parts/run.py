@@ -1,0 +1,111 @@
+"""Running the tests in a machine, and what came of it."""
+
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_RESULTS = ROOT / "build/xen"
+
+# Far more than any takes on two processors, in seconds.
+_LIMIT = 3600
+
+# What tools/xenvm says of a machine, by exit status.
+_PROBLEMS = {
+    1: "tests failed",
+    122: "the machine died under the tests",
+    123: "Xen or Linux warned",
+    124: "the tests did not end in time",
+    125: "the machine did not boot",
+}
+
+# Runs its arguments, but for the first one, and then writes which versions it ran on to that.
+_SCRIPT = """\
+versions=$1; shift
+"$@"; status=$?
+{ uname -r; cd /sys/hypervisor/version; printf %s.%s%s "$(cat major)" "$(cat minor)" "$(cat extra)"
+} >"$versions"
+exit $status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of the tests in a machine.
+
+    Attributes:
+        name: the machine's.
+        problem: what went wrong; empty if nothing did.
+        passed: how many tests passed.
+        skipped: how many were skipped.
+        seconds: how long it all took, the machine's boot included.
+        linux: the version of the kernel that the tests ran on.
+        xen: the version of the hypervisor.
+        date: when it was, such as 2026-07-02.
+    """
+
+    name: str
+    problem: str
+    passed: int
+    skipped: int
+    seconds: int
+    linux: str
+    xen: str
+    date: str
+
+    def __str__(self) -> str:
+        outcome = self.problem or "passed"
+        return (
+            f"{self.name:14} {outcome}: {self.passed} passed, {self.skipped} skipped, "
+            f"in {self.seconds} s, on Linux {self.linux}, Xen {self.xen}"
+        )
+
+
+def run(
+    name: str, options: Sequence[str], tests: Sequence[str], for_pytest: Sequence[str]
+) -> Result:
+    """Run the tests in a machine, their output being this process's."""
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    report, versions = _RESULTS / f"{name}.xml", _RESULTS / f"{name}.versions"
+    for old in (report, versions):
+        old.unlink(missing_ok=True)
+    print(f"=== {name}: {' '.join(options)} ===", flush=True)
+    start = time.monotonic()
+    command = [
+        *(f"{ROOT}/tools/xenvm", *options, f"--timeout={_LIMIT}", "--fail-on-warnings"),
+        *(f"--share={_RESULTS}", f"--console={_RESULTS / name}.console", "--"),
+        *("sh", "-c", _SCRIPT, "sh", str(versions)),
+        *(".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"),
+        *("--device=real", "--timeout=300", "--stride=300"),
+        *(f"--junitxml={report}", *tests, *for_pytest),
+    ]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    seconds = round(time.monotonic() - start)
+    problem = _PROBLEMS.get(status, f"exit status {status}") if status else ""
+    linux, xen = versions.read_text().split() if versions.exists() else ("?", "?")
+    passed, skipped = _counts(report)
+    return Result(
+        name,
+        problem,
+        passed,
+        skipped,
+        seconds,
+        linux,
+        xen,
+        time.strftime("%Y-%m-%d", time.gmtime()),
+    )
+
+
+def _counts(report: Path) -> tuple[int, int]:
+    """Return how many tests passed and how many were skipped, as pytest reports it."""
+    if not report.exists():
+        return 0, 0
+    suite = ET.parse(report).getroot()[0]  # noqa: S314 - pytest wrote it
+    tests, failures, errors, skipped = (
+        int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+    )
+    return tests - failures - errors - skipped, skipped

@@ -1,0 +1,139 @@
+"""The kinds of machine that there are: what can be combined, and what is refused."""
+
+import argparse
+from dataclasses import dataclass
+
+from . import packages
+from .errors import Failure
+
+ARCHITECTURES = ("x86_64", "arm64")
+TYPES = ("pv", "pvh", "hvm")
+ABIS = ("fifo", "2l")
+
+# By architecture: the first is what it has by default.
+LINUX = {"x86_64": ("6.1", "6.12", "7.2"), "arm64": ("6.12",)}
+XEN = {"x86_64": ("4.17", "4.20"), "arm64": ("4.20",)}
+_MOST_VCPUS = 8
+
+# That of trixie, QEMU 10.0, refuses its own backends: "'xen-backend' does not support hotplugging".
+GUESTS_XEN = "4.17"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of machine, and of the domain in which the command runs.
+
+    Attributes:
+        architecture: of ARCHITECTURES.
+        linux: the version of every domain's kernel.
+        xen: the hypervisor's version.
+        dom0: its type on x86_64: "pv" or "pvh".
+        guest: the type of the guest in which the command runs; None is dom0.
+        abi: of event channels: "fifo" or "2l".
+        static: whether there are static event channels.
+        vcpus: how many the command's domain has.
+        toolstack: whether Xen's own tools, of its version, are to be in dom0.
+        parallel: whether QEMU emulates the processors in parallel.
+    """
+
+    architecture: str
+    linux: str
+    xen: str
+    dom0: str
+    guest: str | None
+    abi: str
+    static: bool
+    vcpus: int
+    toolstack: bool
+    parallel: bool
+
+    def __str__(self) -> str:
+        where = f"a {self.guest} guest" if self.guest else "dom0"
+        return f"Linux {self.linux} in {where} on Xen {self.xen} for {self.architecture}"
+
+    @property
+    def processors(self) -> int:
+        """How many the machine has: dom0 has a vCPU on each."""
+        return _processors(self.linux, self.parallel) if self.guest else self.vcpus
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a kind."""
+    option = parser.add_argument_group("the machine").add_argument
+    option("--arch", choices=ARCHITECTURES, default=ARCHITECTURES[0], help="default: x86_64")
+    option("--linux", choices=packages.LINUX, help="every domain's kernel (default: 6.1)")
+    option("--xen", choices=packages.XEN, help="the hypervisor (default: 4.17)")
+    option("--dom0", choices=TYPES[:2], help="dom0's type, on x86_64 (default: pv)")
+    option("--guest", choices=TYPES, help="run the command in a guest of this type, not in dom0")
+    option("--abi", choices=ABIS, default=ABIS[0], help="of event channels")
+    option("--vcpus", type=int, metavar="N", help="of the command's domain (default: 2)")
+    option(
+        "--static",
+        action="store_true",
+        help="static event channels, on arm64: dom0's ports 10 and 11 are connected with each "
+        "other, 12 and 13 with ports 10 and 11 of a guest that sends what comes from 12 back, and "
+        "an event to 13 in each second",
+    )
+    option(
+        "--toolstack",
+        action="store_true",
+        help="Xen's own tools, of its version, in dom0: /usr/lib/xen-VERSION/bin, and xl",
+    )
+    option(
+        "--one-thread",
+        action="store_true",
+        help="emulate all processors on one thread of the host: slower, and without it dom0's "
+        "programs crash once a PVH or HVM guest has run (default for those that xenvm itself "
+        "starts)",
+    )
+
+
+def chosen(options: argparse.Namespace) -> Kind:
+    """Return the kind that the options choose.
+
+    Raises:
+        Failure: there is none.
+    """
+    arch: str = options.arch
+    linux: str = options.linux or LINUX[arch][0]
+    xen: str = options.xen or XEN[arch][0]
+    for name, value, known in (("Linux", linux, LINUX[arch]), ("Xen", xen, XEN[arch])):
+        if value not in known:
+            raise Failure(f"{arch} has no {name} {value} here, but {' and '.join(known)}")
+    if arch == "arm64" and (options.dom0 or options.guest):
+        raise Failure("arm64 has one type of domain, and its command runs in dom0")
+    if options.guest and xen != GUESTS_XEN:
+        raise Failure(
+            f"Debian's QEMU for Xen {xen} gives guests no files: --guest needs --xen {GUESTS_XEN}"
+        )
+    if options.static and arch != "arm64":
+        raise Failure("static event channels come from a device tree: --static needs --arch arm64")
+    hardware = options.dom0 == "pvh" or options.guest in {"pvh", "hvm"}
+    parallel = not (options.one_thread or hardware)
+    vcpus = options.vcpus or _processors(linux, parallel)
+    if not 1 <= vcpus <= _MOST_VCPUS:
+        raise Failure(f"--vcpus is 1 to {_MOST_VCPUS}")
+    if vcpus > _processors(linux, parallel) == 1 and not options.guest:
+        raise Failure(
+            f"Linux {linux} panics now and then on several processors that QEMU emulates in "
+            "parallel: --vcpus 1, or --one-thread"
+        )
+    return Kind(
+        architecture=arch,
+        linux=linux,
+        xen=xen,
+        dom0=options.dom0 or "pv",
+        guest=options.guest,
+        abi=options.abi,
+        static=options.static,
+        vcpus=vcpus,
+        # The guest is started by them.
+        toolstack=options.toolstack or bool(options.guest),
+        parallel=parallel,
+    )
+
+
+def _processors(linux: str, parallel: bool) -> int:
+    """Return how many processors a machine has by default."""
+    # On two processors it panics now and then, under QEMU 7.2's emulation.
+    return 1 if linux == "7.2" and parallel else 2

@@ -1,0 +1,17 @@
+# Gives dom0 Xen's own tools, which come with a root of their own: each program goes there first.
+# Read by init.sh. toolstack is that root, version is Xen's.
+tools=/system$toolstack
+for shared in dev proc sys run tmp boot; do bind "/system/$shared" "$tools/$shared"; done
+programs=/usr/lib/xen-$version/bin
+rm -rf "/system$programs" /system/usr/sbin/xl
+mkdir -p "/system$programs"
+for program in "$tools$programs"/*; do
+    name=${program##*/}
+    cat >"/system$programs/$name" <<END
+#!/bin/sh
+exec /usr/sbin/chroot '$toolstack' $programs/$name "\$@"
+END
+    chmod 755 "/system$programs/$name"
+done
+ln -s "$programs/xl" /system/usr/sbin/xl
+mkdir -p "$tools/var/lib/xen" "$tools/var/log/xen" "$tools/var/lib/xenstored"

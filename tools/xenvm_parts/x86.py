@@ -1,0 +1,111 @@
+"""The machine for x86: QEMU's arguments for Xen, dom0 and what dom0 sees of the host."""
+
+from pathlib import Path
+
+from . import packages
+from .domain import Domain, Job
+from .kinds import Kind
+from .machine import Machine, shared_directories
+
+# The machine's memory, and what dom0 has of it, in MiB: the rest is Xen's and for small guests, or
+# for the guest that runs the command.
+_MEMORY = 2500
+_DOM0, _DOM0_BESIDE_A_GUEST = 2250, 900
+_GUEST = 1300
+
+# dom0's console goes to Xen's ring, too: whoever writes to /dev/hvc0 makes Xen raise VIRQ_CON_RING.
+_XEN_LINE = "console=com1 com1=115200,8n1 dom0_mem={memory}M loglvl=warning console_to_ring"
+# dom0's warnings reach the console, its other messages do not; a panic ends the machine.
+_LINUX_LINE = "console=hvc0 rdinit=/init loglevel=5 panic=-1"
+_TWO_LEVEL = " xen.fifo_events=0"
+
+_GUEST_CONFIGURATION = """\
+name = "guest"
+type = "{type}"
+memory = {memory}
+vcpus = {vcpus}
+kernel = "/host{kernel}"
+ramdisk = "/results/initramfs"
+cmdline = "{line}"
+p9 = [ {shared} ]
+# xl's own limit is 1023.
+max_event_channels = 131071
+# Without it Xen emulates RDTSCP, which takes help from the processor that QEMU's does not give.
+tsc_mode = "native"
+on_poweroff = "destroy"
+on_reboot = "destroy"
+on_crash = "destroy"
+"""
+
+
+def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machine:
+    """Return the machine of a kind that runs the job."""
+    kernel = packages.linux(kind.linux)
+    tools = packages.toolstack(kind.xen) if kind.toolstack else None
+    line = _LINUX_LINE + (_TWO_LEVEL if kind.abi == "2l" else "")
+    files: dict[str, Path | bytes] = {"xen": packages.xen(kind.xen), "linux": kernel.image}
+    if kind.guest and tools:
+        guest = Domain(kernel, busybox, "guest", job)
+        files["results/initramfs"] = guest.initramfs()
+        dom0 = Domain(
+            *(kernel, busybox, "x86_64", job),
+            base=tools,
+            part="guest.sh",
+            variables={"version": kind.xen},
+            files={"guest.cfg": _guest_configuration(kind, kernel.image, job, line)},
+        )
+    elif tools:
+        variables = {"version": kind.xen, "toolstack": tools}
+        dom0 = Domain(kernel, busybox, "x86_64", job, part="toolstack.sh", variables=variables)
+    else:
+        dom0 = Domain(kernel, busybox, "x86_64", job)
+    files["initramfs"] = dom0.initramfs()
+    if job.share:
+        files["share"] = job.share
+    return Machine(
+        "qemu-system-x86_64", _options(kind, line, files), files, memory=_MEMORY, console=console
+    )
+
+
+def _guest_configuration(kind: Kind, kernel: Path, job: Job, line: str) -> bytes:
+    """Return what xl reads of the guest that runs the job."""
+    shared = {"host": "/host", "results": "/results"}
+    if job.share:
+        shared["share"] = str(job.share)
+    return _GUEST_CONFIGURATION.format(
+        type=kind.guest,
+        memory=_GUEST,
+        vcpus=kind.vcpus,
+        kernel=kernel,
+        line=line,
+        shared=", ".join(
+            f'"tag={tag},path={path},security_model=none"' for tag, path in shared.items()
+        ),
+    ).encode()
+
+
+def _options(kind: Kind, line: str, files: dict[str, Path | bytes]) -> list[str]:
+    """Return QEMU's arguments, its paths relative to the directory laid out for it."""
+    xen_line = _XEN_LINE.format(memory=_DOM0_BESIDE_A_GUEST if kind.guest else _DOM0)
+    # QEMU 7.2 emulates SMAP so that a PV dom0 dies of its first page fault.
+    processor = "max,smap=off,xsave=off"
+    options: list[str] = []
+    device = ""
+    if not kind.parallel:
+        # Xen emulates RDTSCP for hardware-virtualised guests, see _GUEST_CONFIGURATION.
+        processor += ",rdtscp=off"
+    if kind.dom0 == "pvh":
+        xen_line += " dom0=pvh"
+        options += ["-machine", "q35,kernel-irqchip=off", "-device", "amd-iommu"]
+        # What such a dom0 gives to a device are addresses that the IOMMU translates.
+        device = ",iommu_platform=on,disable-legacy=on"
+    for tag, what in shared_directories(files):
+        options += ["-fsdev", f"{what},id={tag}"]
+        options += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}{device}"]
+    return [
+        *("-accel", f"tcg,thread={'multi' if kind.parallel else 'single'}"),
+        *("-cpu", processor, "-smp", str(kind.processors)),
+        *("-kernel", "xen", "-append", xen_line),
+        *("-initrd", f"linux {line},initramfs"),
+        *options,
+    ]
