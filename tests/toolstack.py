@@ -14,25 +14,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
-import pytest
-
 from .limits import TIMEOUT
 
-# Of any version: the programs of the path are wrappers on Debian, which insist on tools of the
-# running hypervisor's version.
-_PROGRAMS = Path("/usr/lib")
 _VERSION = Path("/sys/hypervisor/version")
 
 
 def press_debug_key(unavailable: Callable[[str], NoReturn]) -> None:
     """Have Xen print to its console ring."""
-    subprocess.run([_program("xl", unavailable), "debug-keys", "h"], check=True, timeout=TIMEOUT)
+    subprocess.run([_programs(unavailable) / "xl", "debug-keys", "h"], check=True, timeout=TIMEOUT)
 
 
 @contextmanager
 def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
     """Run xenstored for as long as the context lasts."""
-    program = _program("xenstored", unavailable)
+    program = _programs(unavailable) / "xenstored"
     for needed in ("/run/xen", "/run/xenstored", "/var/lib/xenstored"):
         Path(needed).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
@@ -52,11 +47,7 @@ def domain_builder(unavailable: Callable[[str], NoReturn]) -> Iterator[Path]:
     Yields:
         The folder with the toolstack's programs.
     """
-    version = ".".join((_VERSION / part).read_text().strip() for part in ("major", "minor"))
-    programs = _PROGRAMS / f"xen-{version}/bin"
-    if not programs.exists():
-        other = _program("xl", unavailable)
-        pytest.skip(f"needs a toolstack of Xen {version}: {other} can create no domain")
+    programs = _programs(unavailable)
     with xenstored(unavailable), TemporaryDirectory() as folder:
         subprocess.run(
             [programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT
@@ -118,8 +109,10 @@ def _domctl_of(version: int, command: int, domid: int, body: bytes) -> int:
         return int(_DOMCTL_HEADER.unpack_from(page)[2])
 
 
-def _program(name: str, unavailable: Callable[[str], NoReturn]) -> Path:
-    found = sorted(_PROGRAMS.glob(f"xen-*/bin/{name}"))
-    if not found:
-        unavailable(f"needs {name}: it is in Debian's xen-utils-4.17")
-    return found[-1]
+def _programs(unavailable: Callable[[str], NoReturn]) -> Path:
+    """Return the folder with the tools of the running hypervisor's version, as Debian has them."""
+    version = ".".join((_VERSION / part).read_text().strip() for part in ("major", "minor"))
+    programs = Path(f"/usr/lib/xen-{version}/bin")
+    if not programs.exists():
+        unavailable(f"needs a toolstack of Xen {version}: tools/xenvm --toolstack brings it")
+    return programs

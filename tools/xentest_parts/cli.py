@@ -7,12 +7,12 @@ from itertools import takewhile
 
 from .matrix import MACHINES
 from .page import write_page
-from .run import run
+from .run import run, save, saved
 
 _DESCRIPTION = """\
-Run the tests on the real device, in machines of tools/xenvm: those that are named; "all" of them,
-which then writes docs/reference/tested.md; or, where none is named, what the gate runs. What comes
-after the names is for pytest.
+Run the tests on the real device, in machines of tools/xenvm: all tests of the machines that are
+named, or of "all" of them; or, where none is named, what the gate runs. What comes after the names
+is for pytest. With --page, write docs/reference/tested.md from the last results of all machines.
 """
 
 
@@ -22,10 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] in (["-h"], ["--help"]):
         _help()
         return 0
+    if words == ["--page"]:
+        return _page()
     names = list(takewhile(lambda word: not word.startswith("-"), words))
     for_pytest = words[len(names) :]
-    everything = names == ["all"]
-    if everything:
+    if names == ["all"]:
         names = list(MACHINES)
     unknown = [name for name in names if name not in MACHINES]
     if unknown:
@@ -34,18 +35,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tests = {name: MACHINES[name].tests for name in names} or {
         name: machine.gate for name, machine in MACHINES.items() if machine.gate
     }
-    results = [run(name, MACHINES[name].options, tests[name], for_pytest) for name in tests]
+    results = []
+    for name, of_machine in tests.items():
+        result = run(name, MACHINES[name].options, of_machine, for_pytest)
+        results.append(result)
+        if names and not for_pytest:
+            save(result)
     print("", *results, sep="\n", flush=True)
-    failed = any(result.problem for result in results)
-    if everything and not failed:
-        write_page(results)
-    return int(failed)
+    return int(any(result.problem for result in results))
+
+
+def _page() -> int:
+    results = [result for name in MACHINES if (result := saved(name)) and not result.problem]
+    if len(results) < len(MACHINES):
+        lacking = MACHINES.keys() - {result.name for result in results}
+        print(
+            f"xentest: {', '.join(sorted(lacking))} have not passed all tests: run tools/xentest "
+            "with these names first",
+            file=sys.stderr,
+        )
+        return 1
+    write_page(results)
+    return 0
 
 
 def _help() -> None:
     parser = argparse.ArgumentParser(
         prog="tools/xentest",
-        usage="%(prog)s [all | NAME ...] [PYTEST_OPTION ...]",
+        usage="%(prog)s [all | NAME ...] [PYTEST_OPTION ...] | --page",
         description=_DESCRIPTION,
         epilog="\n".join(
             ["machines:", *(f"  {name:14} {machine.about}" for name, machine in MACHINES.items())]

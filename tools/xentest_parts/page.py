@@ -12,7 +12,8 @@ _TEXT = """\
 # What it is tested on
 
 `tools/test --xen all` runs the tests on the real driver, in machines of every kind of Xen that QEMU
-can be: real hypervisors, real kernels, emulated processors ({qemu}). It has written this page.
+can be: real hypervisors, real kernels, emulated processors ({qemu}). `tools/xentest --page` has
+written this page from the results.
 
 | machine | what it is | Linux | Xen | passed | skipped | seconds | on |
 |---|---|---|---|---:|---:|---:|---|

@@ -1,9 +1,10 @@
 """Running the tests in a machine, and what came of it."""
 
+import json
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -63,6 +64,20 @@ class Result:
             f"{self.name:14} {outcome}: {self.passed} passed, {self.skipped} skipped, "
             f"in {self.seconds} s, on Linux {self.linux}, Xen {self.xen}"
         )
+
+
+def save(result: Result) -> None:
+    """Keep the result of all of a machine's tests."""
+    _kept(result.name).write_text(json.dumps(asdict(result)))
+
+
+def saved(name: str) -> Result | None:
+    """Return what save() has kept of a machine, if anything."""
+    return Result(**json.loads(_kept(name).read_text())) if _kept(name).exists() else None
+
+
+def _kept(name: str) -> Path:
+    return _RESULTS / f"{name}.json"
 
 
 def run(
