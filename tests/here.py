@@ -20,10 +20,12 @@ class Here:
     Attributes:
         domid: its number.
         held: the VIRQs that its kernel has bound.
+        silo: whether Xen's policy is XSM SILO, which lets guests connect with dom0 alone.
     """
 
     domid: int
     held: frozenset[Virq]
+    silo: bool = False
 
 
 # dom0 of a fake.
@@ -47,6 +49,11 @@ def has_fifo() -> bool:
     return "xen.fifo_events=0" not in _COMMAND_LINE.read_text().split()
 
 
+def has_silo() -> bool:
+    """Tell whether Xen's policy is XSM SILO: Debian's Xen for Arm has it by default."""
+    return machine() == "arm64"
+
+
 @cache
 def real() -> Here:
     """Return this domain."""
@@ -56,7 +63,7 @@ def real() -> Here:
         held |= {*DOM0_KERNEL_VIRQS[machine()]}
     if machine() != "arm64" and not has_fifo():
         held.add(Virq.DEBUG)
-    return Here(_domid(), frozenset(held))
+    return Here(_domid(), frozenset(held), has_silo())
 
 
 def _domid() -> int:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import mmap
 import os
+import platform
 import signal
 import struct
 import subprocess
@@ -28,7 +29,7 @@ def press_debug_key(unavailable: Callable[[str], NoReturn]) -> None:
 def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
     """Run xenstored for as long as the context lasts."""
     program = _programs(unavailable) / "xenstored"
-    for needed in ("/run/xen", "/run/xenstored", "/var/lib/xenstored"):
+    for needed in ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
         Path(needed).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder:
         pid_file = Path(folder, "pid")
@@ -83,8 +84,12 @@ _HYPERVISOR_DOMCTL = 36
 _DOMCTL_VERSIONS = range(0x15, 0x18)  # Xen 4.17 to 4.20
 _CREATE_DOMAIN, _DESTROY_DOMAIN, _PAUSE_DOMAIN, _UNPAUSE_DOMAIN = 1, 2, 3, 4
 _DOMCTL_HEADER = struct.Struct("=IIH6x")
-# No flags, one vCPU, 1023 ports, a grant frame and a maptrack frame, which is the least.
-_NEW_DOMAIN = struct.pack("=I16sIIIIiiIII", 0, b"pyxenevtchn-test", 0, 0, 1, 1023, 1, 1, 1, 0, 0)
+# On Arm XEN_DOMCTL_CDF_hvm and hap, which all are there; one vCPU, 1023 ports, a grant frame and a
+# maptrack frame, which is the least.
+_FLAGS = 3 if platform.machine() == "aarch64" else 0
+_NEW_DOMAIN = struct.pack(
+    "=I16sIIIIiiIII", 0, b"pyxenevtchn-test", _FLAGS, 0, 1, 1023, 1, 1, 1, 0, 0
+)
 
 
 def _domctl(command: int, domid: int, body: bytes = b"") -> int:

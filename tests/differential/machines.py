@@ -21,7 +21,7 @@ from pyxenevtchn.fake.descriptor import PollDescriptor
 from pyxenevtchn.fake.driver import OpenFile
 
 from ..guests import RealGuest
-from ..here import has_fifo, machine
+from ..here import has_fifo, has_silo, machine
 from ..raw_driver import RawFiles
 
 # Free in any quiet domain: the one number that a file may take over by BIND_STATIC.
@@ -111,6 +111,7 @@ def real_machine() -> dict[str, Any]:
         "linux": tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2]),
         "machine": machine(),
         "abi": "fifo" if has_fifo() else "2l",
+        "xsm": "silo" if has_silo() else "dummy",
     }
 
 

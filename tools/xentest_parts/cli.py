@@ -3,16 +3,21 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import takewhile
 
 from .matrix import MACHINES
 from .page import write_page
-from .run import run, save, saved
+from .run import Result, run, save, saved
+
+# The tests keep one of a machine's two processors busy.
+_AT_ONCE = 2
 
 _DESCRIPTION = """\
 Run the tests on the real device, in machines of tools/xenvm: all tests of the machines that are
 named, or of "all" of them; or, where none is named, what the gate runs. What comes after the names
-is for pytest. With --page, write docs/reference/tested.md from the last results of all machines.
+is for pytest. Two machines run at a time; build/xen has what each says. With --page, write
+docs/reference/tested.md from the last results of all machines.
 """
 
 
@@ -35,12 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tests = {name: MACHINES[name].tests for name in names} or {
         name: machine.gate for name, machine in MACHINES.items() if machine.gate
     }
-    results = []
-    for name, of_machine in tests.items():
-        result = run(name, MACHINES[name].options, of_machine, for_pytest)
-        results.append(result)
+
+    def run_one(name: str) -> Result:
+        result = run(name, MACHINES[name].options, [*tests[name], *for_pytest])
         if names and not for_pytest:
             save(result)
+        return result
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            results = list(pool.map(run_one, tests))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     print("", *results, sep="\n", flush=True)
     return int(any(result.problem for result in results))
 

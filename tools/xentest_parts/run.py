@@ -80,15 +80,13 @@ def _kept(name: str) -> Path:
     return _RESULTS / f"{name}.json"
 
 
-def run(
-    name: str, options: Sequence[str], tests: Sequence[str], for_pytest: Sequence[str]
-) -> Result:
-    """Run the tests in a machine, their output being this process's."""
+def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
+    """Run the tests in a machine; at the end, print what came of them."""
     _RESULTS.mkdir(parents=True, exist_ok=True)
     report, versions = _RESULTS / f"{name}.xml", _RESULTS / f"{name}.versions"
     for old in (report, versions):
         old.unlink(missing_ok=True)
-    print(f"=== {name}: {' '.join(options)} ===", flush=True)
+    print(f"{name}: starts", flush=True)
     start = time.monotonic()
     command = [
         *(f"{ROOT}/tools/xenvm", *options, f"--timeout={_LIMIT}", "--fail-on-warnings"),
@@ -96,14 +94,18 @@ def run(
         *("sh", "-c", _SCRIPT, "sh", str(versions)),
         *(".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"),
         *("--device=real", "--timeout=300", "--stride=300"),
-        *(f"--junitxml={report}", *tests, *for_pytest),
+        *(f"--junitxml={report}", *arguments),
     ]
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    log = _RESULTS / f"{name}.log"
+    with log.open("w") as file:
+        status = subprocess.run(
+            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False
+        ).returncode
     seconds = round(time.monotonic() - start)
     problem = _PROBLEMS.get(status, f"exit status {status}") if status else ""
     linux, xen = versions.read_text().split() if versions.exists() else ("?", "?")
     passed, skipped = _counts(report)
-    return Result(
+    result = Result(
         name,
         problem,
         passed,
@@ -113,6 +115,8 @@ def run(
         xen,
         time.strftime("%Y-%m-%d", time.gmtime()),
     )
+    print(f"=== {name}: {' '.join(options)} ===\n{log.read_text()}{result}", flush=True)
+    return result
 
 
 def _counts(report: Path) -> tuple[int, int]:
