@@ -56,12 +56,12 @@ MACHINES = {
     "arm64": Machine(
         "dom0 on Arm, with static event channels",
         ("--arch=arm64", "--static"),
-        (*_CONTRACT, *_FAKE, "tests/cli/test_static.py", "--static"),
+        (*_CONTRACT, *_FAKE, "tests/cli/test_static.py", "--static", "--guests=pvh-1"),
         gate=(*_DRIVER, *_STATIC),
     ),
     "guests-pvh": Machine(
         "dom0 of Debian 13, and PVH guests beside it",
-        ("--linux=6.12", "--xen=4.20", "--toolstack", "--one-thread"),
+        ("--linux=6.12", "--xen=4.20", "--toolstack", "--vcpus=1"),
         (*_WITH_GUESTS, "--guests=pvh-1,pvh-2"),
         gate=(*_DRIVER, *_WITH_GUESTS, "--guests=pvh-1"),
     ),
@@ -100,7 +100,7 @@ MACHINES = {
     ),
     "guests-hvm": Machine(
         "HVM guests beside dom0",
-        ("--linux=6.1", "--xen=4.17", "--toolstack", "--one-thread"),
+        ("--linux=6.1", "--xen=4.17", "--toolstack", "--vcpus=1"),
         (*_WITH_GUESTS, "--guests=hvm-1,hvm-2"),
     ),
 }

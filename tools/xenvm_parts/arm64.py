@@ -71,7 +71,7 @@ def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
     files["tree"] = device_tree([_EMULATOR, *shape], added)
     options = [
         *shape,
-        *("-accel", f"tcg,thread={'multi' if kind.parallel else 'single'}"),
+        *("-accel", "tcg,thread=multi"),
         *("-kernel", "xen", "-dtb", "tree"),
     ]
     for name, address in loaded.items():
