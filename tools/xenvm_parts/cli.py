@@ -38,6 +38,8 @@ exit status: the command's (128+N where signal N ended it), or
 
 Kernels, hypervisors, tools and arm64's root are Debian's, fetched when first needed. They are kept
 in $XDG_CACHE_HOME/pyxenevtchn/xenvm (else ~/.cache/...): remove that directory to fetch newer ones.
+A kernel takes 120 to 460 MB of the disk, Xen's tools 180 to 240, arm64's root 430; to fetch and to
+unpack them takes half a minute each. To the command it is 5 to 15 seconds, in a guest 20 to 30.
 On a machine with no apt source of Debian, XENVM_DEBIAN_MIRROR is the URI of a mirror of Debian.
 """
 
