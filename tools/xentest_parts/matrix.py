@@ -49,7 +49,7 @@ MACHINES = {
     ),
     "pvh-dom0": Machine(
         "PVH dom0",
-        ("--linux=6.1", "--xen=4.17", "--dom0=pvh", "--toolstack"),
+        ("--linux=6.12", "--xen=4.20", "--dom0=pvh", "--toolstack"),
         (*_DOM0, "--guests=pvh-1"),
         gate=_DRIVER,
     ),
