@@ -220,7 +220,7 @@ class World:
         self._far_ports: dict[int, int] = {pair.near_port: pair.far_port for pair in pairs}
         ports = list(self._far_ports)
         self.ports, self.held = ports[:3], ports[3:]
-        self.virq_port: int = self.near.bind_virq(Virq.ARGO)
+        self.virq_port: int = self.near.bind_virq(Virq.XENOPROF)
         self.offer: int = self.far.bind_unbound_port(DOMID_SELF)
         self.sent: Counter[int] = Counter()
         self.seen: Counter[int] = Counter()
@@ -344,7 +344,7 @@ class World:
         except AssertionError:
             yield "a port or a handle is left"
         with self.machine.open()[0] as again:
-            for virq in (Virq.ARGO, Virq.ARGO):
+            for virq in (Virq.ARGO, Virq.XENOPROF):
                 try:
                     again.bind_virq(virq)
                 except FileExistsError:
