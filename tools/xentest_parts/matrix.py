@@ -100,7 +100,8 @@ MACHINES = {
     ),
     "guests-hvm": Machine(
         "HVM guests beside dom0",
-        ("--linux=6.1", "--xen=4.17", "--toolstack", "--vcpus=1"),
+        # The guests' QEMU boots no kernel that is unpacked, as that of 6.1 is in the cache.
+        ("--linux=6.12", "--xen=4.17", "--toolstack", "--vcpus=1"),
         (*_WITH_GUESTS, "--guests=hvm-1,hvm-2"),
     ),
 }
