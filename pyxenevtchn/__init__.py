@@ -21,7 +21,7 @@ from .abi import (
 from .bindings import Binding
 from .channel import EventChannel
 from .device import Device
-from .errors import ChannelClosed, PartialNotify, RingOverflow
+from .errors import ChannelClosed, PartialNotify, RingOverflow, StaleHandle
 
 if TYPE_CHECKING:
     from .aio import AsyncEventChannel
@@ -44,6 +44,7 @@ __all__ = [
     "PartialNotify",
     "Request",
     "RingOverflow",
+    "StaleHandle",
     "Virq",
     "VirqScope",
 ]

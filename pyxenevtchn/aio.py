@@ -11,7 +11,7 @@ from typing import NoReturn, Self, SupportsIndex, cast
 from .abi import check_uint32, pack_ports
 from .bindings import Binding
 from .channel import EventChannel
-from .errors import ChannelClosed, RingOverflow, operation_error
+from .errors import ChannelClosed, RingOverflow, StaleHandle, operation_error
 from .receiver import NO_PORTS
 from .watch import TURNS, Watch
 
@@ -108,6 +108,10 @@ class AsyncEventChannel:
     def unbind(self, port: SupportsIndex) -> None:
         """As EventChannel.unbind; tasks that wait for the port get ChannelClosed."""
         self.channel.unbind(port)
+
+    def domain_exists(self, domid: SupportsIndex) -> bool:
+        """As EventChannel.domain_exists."""
+        return self.channel.domain_exists(domid)
 
     def notify(self, port: SupportsIndex) -> None:
         """As EventChannel.notify."""
@@ -359,5 +363,5 @@ def _unmask_at_the_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
             del owner._in_hand[port]
             try:  # noqa: SIM105 - a call more in which a signal handler may run
                 channel._unmask(data, size)
-            except (ChannelClosed, RuntimeError):
+            except (ChannelClosed, StaleHandle, RuntimeError):
                 pass

@@ -82,6 +82,10 @@ class Bindings:
             for other in list(_open_handles)
         )
 
+    def retire(self) -> None:
+        """Record that the handle is stale: its numbers are others' now."""
+        _open_handles.discard(self)
+
     def clear(self) -> None:
         """Record that the handle is closed, and its ports with it."""
         self._bound.clear()

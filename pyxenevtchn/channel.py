@@ -9,7 +9,7 @@ from typing import Self, SupportsIndex, cast
 from .abi import Request, check_domid, check_uint32, pack_ports
 from .bindings import Binding
 from .device import Device
-from .errors import ChannelClosed, partial_notify
+from .errors import ChannelClosed, is_stale, partial_notify
 from .opening import adopt_device, open_device
 from .receiver import Receiver
 
@@ -118,7 +118,8 @@ class EventChannel(Receiver):
             virq: a Virq, or its number.
 
         Raises:
-            FileExistsError: the VIRQ is already bound in this domain (hypervisor).
+            FileExistsError: the VIRQ is already bound in this domain (hypervisor); or the domain
+                was restored, and the handle is stale (driver).
             PermissionError: the handle is restricted (driver).
             OSError: EINVAL for a VIRQ that Xen does not have, EBUSY where this domain is not the
                 one that handles it (Xen 4.21 and newer; older ones bind it and it never fires),
@@ -140,6 +141,7 @@ class EventChannel(Receiver):
         Raises:
             ProcessLookupError: there is no such domain.
             PermissionError: the handle is restricted to another domain.
+            StaleHandle: this domain was restored, and the handle's ports are gone (driver).
             OSError: EINVAL where the remote port is not unbound, or is reserved for another
                 domain; ENOSPC when this domain has no port left.
         """
@@ -157,6 +159,7 @@ class EventChannel(Receiver):
 
         Raises:
             PermissionError: the handle is restricted (driver).
+            StaleHandle: this domain was restored, and the handle's ports are gone (driver).
             OSError: ENOSPC when this domain has no port left.
         """
         domid = check_domid("remote_domain", remote_domain)
@@ -185,6 +188,27 @@ class EventChannel(Receiver):
                     self.name,
                 )
             self._bind(Binding(Request.BIND_STATIC), port, port=port)
+
+    def domain_exists(self, domid: SupportsIndex) -> bool:
+        """Tell whether Xen has a domain with this domid, by a connection that it refuses.
+
+        False is proof that the domain is gone. True is no proof of life: the domain may be dying,
+        may have crashed and be preserved, or may be dead while somebody has its memory mapped
+        (hypervisor).
+
+        Args:
+            domid: the domid, or DOMID_SELF.
+
+        Raises:
+            PermissionError: the handle is restricted to another domain (driver); or Xen's policy
+                hides the domain.
+        """
+        # Port 0 is nobody's. Its check comes after that of the domid (hypervisor).
+        arguments = (check_domid("domid", domid), 0)
+        number = -self._request(Request.BIND_INTERDOMAIN)(*arguments)
+        if number not in {errno.ESRCH, errno.EINVAL}:
+            self._fail(Request.BIND_INTERDOMAIN, arguments, number)
+        return number == errno.EINVAL
 
     def unbind(self, port: SupportsIndex) -> None:
         """Close a port of this handle.
@@ -299,6 +323,8 @@ class EventChannel(Receiver):
         except BaseException:
             if results and results[0] >= 0:
                 self._take_back(results[0] if port is None else port)
+            elif results and is_stale(binding.request, -results[0]):
+                self._set_stale()
             raise
 
     def _take_back(self, port: int) -> None:

@@ -6,6 +6,7 @@
      |                  PermissionError, FileExistsError, BlockingIOError, ...
      +- RingOverflow    EFBIG: the handle's ring was full and events were dropped
      +- PartialNotify   notify_many stopped in the middle; it says where
+     +- StaleHandle     EEXIST: the domain was restored, and the handle's ports are gone
     ValueError
      +- ChannelClosed   the handle is closed, or was closed while the call waited
 
@@ -38,6 +39,16 @@ class PartialNotify(OSError):
     sent: int
 
 
+class StaleHandle(OSError):
+    """The domain was saved and restored, and this handle has lost its ports (EEXIST).
+
+    Xen has none of them any more, and the driver does not know it: no event comes, and to let one
+    go, by an unbind, by closing the descriptor or by the end of the process, is a kernel BUG, or
+    takes the port from whoever has the number now. So a handle that is known to be stale refuses
+    every call, and ``close`` leaves its descriptor open.
+    """
+
+
 class ChannelClosed(ValueError):
     """The handle is closed, or was closed by another thread while this call was under way."""
 
@@ -55,12 +66,38 @@ def operation_error(
     """
     call = f"{operation}({_describe(operation, arguments)})"
     kind = RingOverflow if number == errno.EFBIG else OSError
+    if is_stale(operation, number):
+        kind = StaleHandle
     error = kind(number, f"{call}: {os.strerror(number)}", device)
     hint = _HINTS.get((operation, number)) or _HINTS.get(("", number))
     if operation == Request.BIND_VIRQ and number == errno.EEXIST:
         hint = _virq_holder_hint(arguments[0])
     if hint:
         error.add_note(hint)
+    return error
+
+
+def is_stale(operation: str, number: int) -> bool:
+    """Tell whether an error of a request says that the domain was restored.
+
+    Xen gave a number that the driver still has in the handle. What else takes a port from a handle
+    behind the driver's back is only another handle's BIND_STATIC, and then the same holds. A VIRQ
+    can also be bound already.
+    """
+    return number == errno.EEXIST and operation in {
+        Request.BIND_UNBOUND_PORT,
+        Request.BIND_INTERDOMAIN,
+    }
+
+
+def stale_handle(device: str) -> StaleHandle:
+    """Make the exception for a call of a handle that is known to be stale."""
+    error = StaleHandle(
+        errno.EEXIST,
+        "the handle is stale: this domain was restored, and its ports are gone",
+        device,
+    )
+    error.add_note(STALE_HINT)
     return error
 
 
@@ -92,6 +129,13 @@ def _describe(operation: str, arguments: tuple[int, ...]) -> str:
 
 
 def _virq_holder_hint(virq: int) -> str:
+    return (
+        f"{_virq_holder(virq)}. Or this domain was restored, and this handle is stale: then"
+        f" {STALE_HINT}"
+    )
+
+
+def _virq_holder(virq: int) -> str:
     name = virq_name(virq)
     once = "a VIRQ can be bound once in a domain"
     holder = virq_holder(virq)
@@ -104,6 +148,11 @@ def _virq_holder_hint(virq: int) -> str:
         return f"{once}; {name} is usually held by {holder}"
     return f"{once}; another handle holds {name}, this one perhaps"
 
+
+STALE_HINT = (
+    "open a new handle, bind anew there, and leave this one alone: to close its descriptor is a"
+    " kernel BUG, and so is the end of the process; reboot the domain when it suits"
+)
 
 _RESTRICTED = "the handle is restricted: only its one domain can be bound, and nothing lifts it"
 _RESTRICTED_OR_FLASK = f"{_RESTRICTED}; where it is not, Xen's policy forbids it (XSM FLASK)"
@@ -121,6 +170,8 @@ _HINTS: dict[tuple[str, int], str] = {
     (Request.BIND_VIRQ, errno.EACCES): _RESTRICTED,
     (Request.BIND_UNBOUND_PORT, errno.EACCES): _RESTRICTED_OR_FLASK,
     (Request.BIND_INTERDOMAIN, errno.EACCES): _RESTRICTED_OR_FLASK,
+    (Request.BIND_UNBOUND_PORT, errno.EEXIST): f"this domain was restored: {STALE_HINT}",
+    (Request.BIND_INTERDOMAIN, errno.EEXIST): f"this domain was restored: {STALE_HINT}",
     (Request.BIND_UNBOUND_PORT, errno.EPERM): (
         f"{_SILO}; XSM FLASK says so where no domain has that domid"
     ),

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 from .abi import Request
 from .bindings import Binding, Bindings
 from .device import Device
-from .errors import ChannelClosed, operation_error
+from .errors import STALE_HINT, ChannelClosed, operation_error, stale_handle
 from .inbox import Inbox
 
 
@@ -25,6 +25,9 @@ class Handle:
 
     closed: bool = True
     """Whether the handle is closed."""
+
+    stale: bool = False
+    """Whether the handle is known to have lost its ports, as the domain was restored."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -59,18 +62,50 @@ class Handle:
         """Close the handle and unbind its ports; it may be called again.
 
         Nothing is under way on the ports any more once the calls of other threads have returned.
+
+        The descriptor of a handle that is ``stale`` stays open until the process ends, because to
+        close it is a kernel BUG; a RuntimeWarning says so.
         """
+        was_closed = self.closed
+        if self.stale:
+            _kept.add(self._device)
         # Each step may be made twice: one that a signal handler interrupts is finished by the next.
         self.closed = True
         try:
-            self._device.close()
+            if not self.stale:
+                self._device.close()
         finally:
             try:
                 if not self._inherited:
                     self._inbox.close()
             finally:
-                self._shut(ChannelClosed, f"{self.name}: the handle is closed")
+                self._shut(_raise, ChannelClosed, f"{self.name}: the handle is closed")
                 self._bindings.clear()
+        if self.stale and not (was_closed or self._inherited):
+            # Last, because a filter can make it an exception.
+            warnings.warn(
+                f"{self.name}: the handle is stale, and its descriptor stays open: {STALE_HINT}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def mark_stale(self) -> None:
+        """Have the handle known to be stale: this domain was restored since it bound its ports.
+
+        From now on every call is a StaleHandle, those that wait included, and ``close`` leaves the
+        descriptor open. ``bindings`` stays as it was until then: it tells what to bind anew. A
+        handle without a port is not stale, and is left as it is.
+        """
+        if self.bindings or not self._bindings.complete:
+            self._set_stale()
+
+    def _set_stale(self) -> None:
+        if self.closed or self._inherited:
+            return
+        self.stale = True
+        self._shut(_raise_stale, self.name)
+        self._bindings.retire()
+        self._inbox.close()
 
     @property
     def name(self) -> str:
@@ -98,9 +133,9 @@ class Handle:
 
     def __del__(self) -> None:
         if not self.closed:
-            inherited = self._inherited
+            quiet = self._inherited or self.stale
             self.close()
-            if not inherited:
+            if not quiet:
                 # Last, because a filter can make it an exception.
                 warnings.warn(
                     f"{self.name}: the handle was never closed",
@@ -114,6 +149,7 @@ class Handle:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd={self.fileno()} ports={len(self.bindings)}"
+        state += " stale" if self.stale else ""
         return f"<{type(self).__name__} {self.name} {state}>"
 
     def _ioctl(self, request: Request, *arguments: int) -> None:
@@ -127,7 +163,7 @@ class Handle:
         raise operation_error(operation, arguments, number, self.name)
 
     def _check_usable(self) -> None:
-        if self.closed or self._inherited:
+        if self.closed or self._inherited or self.stale:
             self._refuse()
 
     def _refuse(self) -> NoReturn:
@@ -135,11 +171,13 @@ class Handle:
         raise ChannelClosed(f"{self.name}: the handle is closed")
 
     def _closed_while_it_waited(self) -> NoReturn:
+        if not self.closed:
+            self._refuse()
         raise ChannelClosed(f"{self.name}: the handle was closed while a call waited")
 
-    def _shut(self, kind: type[Exception], message: str) -> None:
-        """Keep all calls from the device: they raise this."""
-        refusal: Callable[..., Any] = partial(_raise, kind, message)
+    def _shut(self, refuse: Callable[..., NoReturn], *arguments: object) -> None:
+        """Keep all calls from the device: they call this, which raises."""
+        refusal: Callable[..., Any] = partial(refuse, *arguments)
         self._turn = self._request = self._notify = self._notify_many = refusal
         self._unmask = self._unmask_one = refusal
 
@@ -148,6 +186,7 @@ class Handle:
         self._inherited = True
         if not self.closed:
             self._shut(
+                _raise,
                 RuntimeError,
                 "this handle belongs to the parent process: after a fork the child may only close"
                 " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()",
@@ -157,6 +196,13 @@ class Handle:
 def _raise(kind: type[Exception], message: str, *_: object) -> NoReturn:
     raise kind(message)
 
+
+def _raise_stale(name: str, *_: object) -> NoReturn:
+    raise stale_handle(name)
+
+
+# The devices of stale handles: their descriptors stay open for as long as the process lives.
+_kept: set[Device] = set()
 
 _channels: weakref.WeakSet[Handle] = weakref.WeakSet()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from .abi import PORT_BYTES, Request, check_uint32, pack_ports
 from .device import DONE, PAGE_PORTS, PORTS, UNREAD, Page
-from .errors import ChannelClosed, RingOverflow
+from .errors import ChannelClosed, RingOverflow, StaleHandle
 from .handle import Handle
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Receiver(Handle):
         while True:
             milliseconds = 0 if there else None if left < 0 else min(left / 1e6, _POLL_MOST)
             ready = dict(poller.poll(milliseconds))
-            if self.closed:
+            if self.closed or self.stale:
                 self._closed_while_it_waited()
             if self._inbox.descriptor in ready:
                 there = self._inbox.peek()
@@ -177,6 +177,7 @@ class Receiver(Handle):
         Raises:
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
+            StaleHandle: the handle has become known to be stale, before or while this waited.
         """
         # What is asked for most, in fewer steps.
         if timeout is None:
@@ -327,7 +328,7 @@ class Receiver(Handle):
             try:
                 if words[DONE] and not self._inherited:
                     self._turn(-1, pointer, 0, 0, 0)
-            except ChannelClosed:
+            except (ChannelClosed, StaleHandle):
                 pass
             finally:
                 if done == count and batch in inbox.batches:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from .bindings import Binding
-from .errors import ChannelClosed, RingOverflow
+from .errors import ChannelClosed, RingOverflow, StaleHandle
 from .inbox import Inbox
 
 # How often in a row events that are there already may be taken without a turn for other tasks.
@@ -200,7 +200,7 @@ class Watch:
                     return
                 # Nobody is left to be told.
                 self._stop()
-                if isinstance(error, ChannelClosed | RingOverflow):
+                if isinstance(error, ChannelClosed | RingOverflow | StaleHandle):
                     return
                 raise
             self._inbox.collect()

@@ -51,6 +51,9 @@ class RemoteFile:
         descriptor: what polls as the file does.
     """
 
+    # The server knows.
+    stale = False
+
     def __init__(self, path: str, connection: socket.socket, descriptor: Descriptor) -> None:
         self._path = path
         self._descriptor = descriptor

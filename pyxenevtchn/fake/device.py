@@ -23,7 +23,13 @@ _POLL_MOST = 2**31 - 1
 
 
 class File(Protocol):
-    """An open file of a driver, here or in another process (see driver.OpenFile)."""
+    """An open file of a driver, here or in another process (see driver.OpenFile).
+
+    Attributes:
+        stale: whether nobody is to close it any more, as far as that is known here.
+    """
+
+    stale: bool
 
     def ioctl(self, request: Request, *arguments: int) -> int:
         """Make a request."""
@@ -310,8 +316,13 @@ def adopt(fd: int) -> FakeDevice | None:
 
 
 def open_files(kernel: Kernel) -> list[str]:
-    """List the files of a domain's driver that are open, by their descriptors, for messages."""
+    """List the files of a domain's driver that are open, by their descriptors, for messages.
+
+    Those that are stale stay open, as they have to.
+    """
     mine = [each for each in list(_descriptions.values()) if each.port_space is kernel]
     for description in mine:
         description.release_if_unused()
-    return [f"a handle with fd {sorted(each.fds)}" for each in mine if each.fds]
+    return [
+        f"a handle with fd {sorted(each.fds)}" for each in mine if each.fds and not each.file.stale
+    ]

@@ -37,6 +37,7 @@ class OpenFile:
         ring_size: how many events the ring can hold.
         ports: this file's ports, and whether each is enabled.
         readable: whether POLLIN is what ``on_poll`` heard last, an overflow left aside.
+        stale: whether it had ports as the domain was restored: it is not to be closed any more.
     """
 
     def __init__(self, kernel: Kernel, on_poll: Callable[[int], None]) -> None:
@@ -44,6 +45,7 @@ class OpenFile:
         self.ports: dict[int, bool] = {}
         self.on_poll: Callable[[int], None] = on_poll
         self.readable: bool = False
+        self.stale: bool = False
         self._kernel = kernel
         self._ring: deque[int] = deque()
         self._overflow = False

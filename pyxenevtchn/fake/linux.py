@@ -155,6 +155,8 @@ class Kernel:
         """
         self.saved = False
         self.special = self._always_special or bool(self.failures)
+        for file in self.files:
+            file.stale = file.stale or bool(file.ports)
         self._run_in(domain)
 
     def pause(self) -> None:

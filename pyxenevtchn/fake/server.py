@@ -327,9 +327,9 @@ class Server:
         Raises:
             AssertionError: something was left behind; the message says what, and where.
         """
-        if self.files:
-            left = "; ".join(file.describe() for file in self.files.values())
-            raise AssertionError(f"left behind in {left}")
+        left = [file.describe() for file in self.files.values() if not file.model.stale]
+        if left:
+            raise AssertionError(f"left behind in {'; '.join(left)}")
         self.hypervisor.check_clean()
 
     def _close_unused(self) -> None:

@@ -116,6 +116,9 @@ def events(channel: EventChannel) -> None:
     for port in channel.events():
         assert_type(port, int)
     assert_type(channel.recover(), frozenset[int])
+    assert_type(channel.domain_exists(7), bool)
+    assert_type(channel.stale, bool)
+    assert_type(channel.mark_stale(), None)
 
 
 def failing(channel: EventChannel) -> None:

@@ -1,0 +1,239 @@
+"""Handles that have lost their ports, because their domain was restored: what the library does."""
+
+import asyncio
+import errno
+import gc
+import os
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from pyxenevtchn import AsyncEventChannel, EventChannel, StaleHandle, Virq
+from pyxenevtchn.fake import Domain, Hypervisor
+
+from ..concurrency import threads, until_asleep
+
+
+@pytest.fixture
+def xen() -> Hypervisor:
+    return Hypervisor()
+
+
+@pytest.fixture
+def guest(xen: Hypervisor) -> Domain:
+    return xen.create_domain()
+
+
+def restore(guest: Domain) -> None:
+    guest.save()
+    guest.restore()
+
+
+def leave_alone(channel: EventChannel) -> None:
+    with pytest.warns(RuntimeWarning, match="its descriptor stays open: open a new handle"):
+        channel.close()
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        lambda channel, _near: channel.bind_unbound_port(0),
+        lambda channel, near: channel.bind_interdomain(0, near),
+    ],
+)
+def test_a_bind_that_meets_a_stale_port_says_what_happened(
+    xen: Hypervisor, guest: Domain, bind: Callable[[EventChannel, int], int]
+) -> None:
+    channel = guest.open()
+    channel.bind_unbound_port(0)
+    restore(guest)
+    with xen.dom0.open() as backend:
+        near = backend.bind_unbound_port(guest.domid)
+        with pytest.raises(StaleHandle, match=r"bind_.*File exists") as caught:
+            bind(channel, near)
+    assert caught.value.errno == errno.EEXIST
+    assert "open a new handle" in caught.value.__notes__[0]
+    assert channel.stale
+    leave_alone(channel)
+    xen.check_clean()
+
+
+def test_a_virq_that_is_bound_already_is_no_proof(guest: Domain) -> None:
+    with guest.open() as channel:
+        channel.bind_virq(Virq.DEBUG)
+        with pytest.raises(FileExistsError) as caught:
+            channel.bind_virq(Virq.DEBUG)
+        assert not isinstance(caught.value, StaleHandle)
+        assert "Or this domain was restored" in caught.value.__notes__[0]
+        assert not channel.stale
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda channel, port: channel.unbind(port),
+        lambda channel, port: channel.notify(port),
+        lambda channel, port: channel.notify_many([port]),
+        lambda channel, port: channel.unmask(port),
+        lambda channel, port: channel.unmask([port, port]),
+        lambda channel, _port: channel.bind_unbound_port(0),
+        lambda channel, _port: channel.bind_static(4000),
+        lambda channel, _port: channel.domain_exists(0),
+        lambda channel, _port: channel.read(),
+        lambda channel, _port: channel.wait(0),
+        lambda channel, _port: channel.poll(0),
+        lambda channel, _port: channel.reset(),
+        lambda channel, _port: list(channel.events(0)),
+    ],
+)
+def test_a_stale_handle_refuses(
+    xen: Hypervisor, guest: Domain, call: Callable[[EventChannel, int], object]
+) -> None:
+    channel = guest.open()
+    port = channel.bind_unbound_port(0)
+    restore(guest)
+    channel.mark_stale()
+    with pytest.raises(StaleHandle, match="this domain was restored") as caught:
+        call(channel, port)
+    assert caught.value.errno == errno.EEXIST
+    assert "open a new handle" in caught.value.__notes__[0]
+    assert repr(channel).endswith("ports=1 stale>")
+    assert list(channel.bindings) == [port]
+    leave_alone(channel)
+    assert repr(channel).endswith("closed stale>")
+    xen.check_clean()
+
+
+def leave_by_with(channels: list[EventChannel]) -> None:
+    with channels[0]:
+        pass
+
+
+@pytest.mark.parametrize(
+    "let_go",
+    [
+        pytest.param(lambda channels: channels[0].close(), id="close"),
+        pytest.param(leave_by_with, id="with"),
+        pytest.param(list.clear, id="collector"),
+    ],
+)
+def test_a_stale_handles_descriptor_stays_open_whoever_lets_it_go(
+    xen: Hypervisor, guest: Domain, let_go: Callable[[list[EventChannel]], None]
+) -> None:
+    channels = [guest.open()]
+    channels[0].bind_unbound_port(0)
+    number = channels[0].fileno()
+    restore(guest)
+    channels[0].mark_stale()
+    with pytest.warns(RuntimeWarning, match="is stale"):
+        let_go(channels)
+    channels.clear()
+    gc.collect()
+    assert os.fstat(number)
+    xen.check_clean()
+
+
+def test_a_stale_handle_is_closed_once(guest: Domain) -> None:
+    channel = guest.open()
+    channel.bind_unbound_port(0)
+    restore(guest)
+    channel.mark_stale()
+    leave_alone(channel)
+    channel.close()
+    with pytest.raises(ValueError, match="the handle is closed"):
+        channel.read()
+
+
+def test_a_handle_without_ports_is_not_stale(xen: Hypervisor, guest: Domain) -> None:
+    with guest.open() as channel:
+        channel.unbind(channel.bind_unbound_port(0))
+        restore(guest)
+        channel.mark_stale()
+        assert not channel.stale
+        assert channel.bind_unbound_port(0)
+    channel.mark_stale()
+    xen.check_clean()
+
+
+def test_a_new_handle_takes_the_place_of_a_stale_one(xen: Hypervisor, guest: Domain) -> None:
+    old = guest.open()
+    port = old.bind_virq(Virq.DEBUG)
+    restore(guest)
+    old.mark_stale()
+    with guest.open() as channel:
+        for binding in old.bindings.values():
+            assert binding.virq is not None
+            assert channel.bind_virq(binding.virq) == port
+        leave_alone(old)
+        xen.raise_virq(Virq.DEBUG, guest)
+        assert channel.wait(0) == [port]
+    xen.check_clean()
+
+
+def test_whoever_waits_hears_of_it(guest: Domain) -> None:
+    channel = guest.open()
+    channel.bind_unbound_port(0)
+
+    def wait() -> None:
+        with pytest.raises(StaleHandle):
+            channel.wait()
+
+    def poll() -> None:
+        with pytest.raises(StaleHandle):
+            channel.poll()
+
+    def events() -> None:
+        with pytest.raises(StaleHandle):
+            next(channel.events())
+
+    with threads(wait, poll, events) as started:
+        for thread in started:
+            until_asleep(thread)
+        restore(guest)
+        channel.mark_stale()
+    leave_alone(channel)
+
+
+def test_tasks_that_wait_hear_of_it(guest: Domain) -> None:
+    async def main() -> None:
+        channel = guest.open()
+        port = channel.bind_unbound_port(0)
+        events = AsyncEventChannel(channel)
+        tasks = [asyncio.create_task(events.wait(port)), asyncio.create_task(events.read())]
+        await asyncio.sleep(0)
+        restore(guest)
+        asyncio.get_running_loop().call_soon(channel.mark_stale)
+        for task in tasks:
+            with pytest.raises(StaleHandle):
+                await task
+        with pytest.warns(RuntimeWarning, match="is stale"):
+            events.close()
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_left_on_a_stale_handle_ends_quietly(xen: Hypervisor, guest: Domain) -> None:
+    channel = guest.open()
+    channel.bind_virq(Virq.DEBUG)
+    xen.raise_virq(Virq.DEBUG, guest)
+    with closing(channel.events()) as events:
+        next(events)
+        restore(guest)
+        channel.mark_stale()
+    leave_alone(channel)
+
+
+def test_who_is_asked_for_does_not_exist_or_may(xen: Hypervisor, guest: Domain) -> None:
+    with xen.dom0.open() as channel:
+        assert channel.domain_exists(0)
+        assert channel.domain_exists(guest.domid)
+        assert not channel.domain_exists(999)
+        first = guest.domid
+        restore(guest)
+        assert not channel.domain_exists(first)
+        assert channel.domain_exists(guest.domid)
+        assert AsyncEventChannel(channel).domain_exists(guest.domid)
+        channel.restrict_domid(guest.domid)
+        with pytest.raises(PermissionError):
+            channel.domain_exists(0)
