@@ -107,6 +107,12 @@ def test_connecting_to_no_domain(channel: EventChannel, domid: int) -> None:
         channel.bind_interdomain(domid, 1)
 
 
+def test_a_domain_exists_or_does_not(channel: EventChannel) -> None:
+    assert channel.domain_exists(DOMID_SELF)
+    assert not channel.domain_exists(NO_SUCH_DOMAIN)
+    assert not channel.bindings
+
+
 @pytest.mark.parametrize("port", [0, TOO_HIGH, 2**32 - 1])
 def test_connecting_to_no_port(channel: EventChannel, port: int) -> None:
     with pytest.raises(OSError, match=f"remote_port={port}") as caught:

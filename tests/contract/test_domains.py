@@ -171,9 +171,12 @@ def test_a_guest_that_is_destroyed_takes_its_ends_with_it(
     near = channel.bind_unbound_port(guest.domid)
     guest.call("bind_interdomain", DOM0, near)
     theirs = port_of(guest.call("bind_unbound_port", DOM0))
+    assert channel.domain_exists(guest.domid)
+    assert guest.call("domain_exists", DOM0) is True
     guest.destroy()
     channel.notify(near)  # dropped
     expect_nothing(fence, channel)
+    assert not channel.domain_exists(guest.domid)
     with pytest.raises(ProcessLookupError):
         channel.bind_interdomain(guest.domid, theirs)
     channel.unbind(near)
