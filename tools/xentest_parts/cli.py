@@ -10,14 +10,14 @@ from .matrix import MACHINES
 from .page import write_page
 from .run import Result, run, save, saved
 
-# The tests keep one of a machine's two processors busy.
+# A machine with one vCPU keeps one processor busy; one with more has both to itself.
 _AT_ONCE = 2
 
 _DESCRIPTION = """\
 Run the tests on the real device, in machines of tools/xenvm: all tests of the machines that are
 named, or of "all" of them; or, where none is named, what the gate runs. What comes after the names
-is for pytest. Two machines run at a time; build/xen has what each says. With --page, write
-docs/reference/tested.md from the last results of all machines.
+is for pytest. Two machines of one vCPU run at a time; build/xen has what each says. With --page,
+write docs/reference/tested.md from the last results of all machines.
 """
 
 
@@ -47,9 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             save(result)
         return result
 
+    large = [name for name in tests if MACHINES[name].vcpus > 1]
+    results = [run_one(name) for name in large]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
-            results = list(pool.map(run_one, tests))
+            results += pool.map(run_one, [name for name in tests if name not in large])
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -9,15 +9,22 @@ class Machine:
 
     Attributes:
         about: what it is for, in a line.
-        options: tools/xenvm's.
+        kind: tools/xenvm's options, but for the vCPUs.
         tests: pytest's arguments.
         gate: what of that the gate runs, if it does.
+        vcpus: how many its domain has, and so about how many processors it keeps busy.
     """
 
     about: str
-    options: tuple[str, ...]
+    kind: tuple[str, ...]
     tests: tuple[str, ...]
     gate: tuple[str, ...] = ()
+    vcpus: int = 1
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """All options of tools/xenvm."""
+        return (*self.kind, f"--vcpus={self.vcpus}")
 
 
 _CONTRACT = ("tests/contract",)
@@ -46,6 +53,7 @@ MACHINES = {
         ("--linux=6.1", "--xen=4.17", "--toolstack"),
         _EVERYTHING,
         gate=_EVERYTHING,
+        vcpus=2,
     ),
     "pvh-dom0": Machine(
         "PVH dom0",
@@ -61,7 +69,7 @@ MACHINES = {
     ),
     "guests-pvh": Machine(
         "dom0 of Debian 13, and PVH guests beside it",
-        ("--linux=6.12", "--xen=4.20", "--toolstack", "--vcpus=1"),
+        ("--linux=6.12", "--xen=4.20", "--toolstack"),
         (*_WITH_GUESTS, "--guests=pvh-1,pvh-2"),
         gate=(*_DRIVER, *_WITH_GUESTS, "--guests=pvh-1"),
     ),
@@ -69,7 +77,6 @@ MACHINES = {
         "the contract in a PVH guest",
         ("--linux=6.12", "--xen=4.17", "--guest=pvh"),
         _CONTRACT,
-        gate=_DRIVER,
     ),
     "inside-pv": Machine(
         "the contract in a PV guest",
@@ -87,6 +94,7 @@ MACHINES = {
         "dom0 of Debian 13",
         ("--linux=6.12", "--xen=4.20", "--toolstack"),
         _EVERYTHING,
+        vcpus=2,
     ),
     "pv-7.2-4.20": Machine(
         "dom0 with the newest kernel",
@@ -101,7 +109,7 @@ MACHINES = {
     "guests-hvm": Machine(
         "HVM guests beside dom0",
         # The guests' QEMU boots no kernel that is unpacked, as that of 6.1 is in the cache.
-        ("--linux=6.12", "--xen=4.17", "--toolstack", "--vcpus=1"),
+        ("--linux=6.12", "--xen=4.17", "--toolstack"),
         (*_WITH_GUESTS, "--guests=hvm-1,hvm-2"),
     ),
 }
