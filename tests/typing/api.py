@@ -24,6 +24,7 @@ from pyxenevtchn import (
     PartialNotify,
     Request,
     RingOverflow,
+    StaleHandle,
     Virq,
     VirqScope,
 )
@@ -127,7 +128,7 @@ def failing(channel: EventChannel) -> None:
     except PartialNotify as error:
         assert_type(error.port, int)
         assert_type(error.sent, int)
-    except RingOverflow as error:
+    except (RingOverflow, StaleHandle) as error:
         driver: OSError = error
         print(driver)
     except ChannelClosed as error:
