@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable
@@ -263,8 +264,9 @@ class FakeDevice(Device):
                 os.dup2(self._dead.number, self._fd, inheritable=False)
             self._description.release_if_unused()
 
-    def __del__(self) -> None:
-        if self._owned and not self._closed:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # As the interpreter ends its modules are empty, and its descriptors are closed anyway.
+        if self._owned and not (self._closed or is_finalizing()):
             self.close()
 
     def _refuse(self) -> NoReturn:

@@ -4,6 +4,8 @@ import asyncio
 import errno
 import gc
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 
@@ -13,6 +15,7 @@ from pyxenevtchn import AsyncEventChannel, EventChannel, StaleHandle, Virq
 from pyxenevtchn.fake import Domain, Hypervisor
 
 from ..concurrency import threads, until_asleep
+from ..limits import TIMEOUT
 
 
 @pytest.fixture
@@ -237,3 +240,30 @@ def test_who_is_asked_for_does_not_exist_or_may(xen: Hypervisor, guest: Domain) 
         channel.restrict_domid(guest.domid)
         with pytest.raises(PermissionError):
             channel.domain_exists(0)
+
+
+_LEAVES_A_STALE_HANDLE = """
+import os, sys
+from pyxenevtchn.fake import Hypervisor
+
+guest = Hypervisor().create_domain()
+with guest.open() as channel:
+    channel.bind_unbound_port(0)
+    guest.save()
+    guest.restore()
+    channel.mark_stale()
+del channel
+# Modules that live on are emptied at the end, and so is what they have.
+os.register_at_fork(before=lambda modules=[*sys.modules.values()]: modules)
+"""
+
+
+def test_a_program_ends_quietly_with_a_stale_handle() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _LEAVES_A_STALE_HANDLE],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
