@@ -171,8 +171,6 @@ class Handle:
         raise ChannelClosed(f"{self.name}: the handle is closed")
 
     def _closed_while_it_waited(self) -> NoReturn:
-        if not self.closed:
-            self._refuse()
         raise ChannelClosed(f"{self.name}: the handle was closed while a call waited")
 
     def _shut(self, refuse: Callable[..., NoReturn], *arguments: object) -> None:

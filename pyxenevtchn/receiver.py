@@ -148,8 +148,10 @@ class Receiver(Handle):
         while True:
             milliseconds = 0 if there else None if left < 0 else min(left / 1e6, _POLL_MOST)
             ready = dict(poller.poll(milliseconds))
-            if self.closed or self.stale:
+            if self.closed:
                 self._closed_while_it_waited()
+            if self.stale:
+                self._refuse()
             if self._inbox.descriptor in ready:
                 there = self._inbox.peek()
             if fd in ready or there:
