@@ -9,14 +9,12 @@ import pytest
 
 from pyxenevtchn import EventChannel, Request
 
+from ..machines import FAR, NEAR, TO_ECHO, TO_TICK
 from .conftest import OpenChannel
 from .events import Pair, expect, expect_nothing
 
 pytestmark = [pytest.mark.backends("real"), pytest.mark.only("static")]
 
-# The two ends of a channel in dom0; the ends of those whose other ends are in a guest that echoes,
-# and that sends an event in each second.
-NEAR, FAR, TO_ECHO, TO_TICK = 10, 11, 12, 13
 ROUNDS = 10
 
 

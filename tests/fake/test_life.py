@@ -17,16 +17,6 @@ from .test_xen import refused
 
 
 @pytest.fixture
-def xen() -> Hypervisor:
-    return Hypervisor()
-
-
-@pytest.fixture
-def guest(xen: Hypervisor) -> Domain:
-    return xen.create_domain()
-
-
-@pytest.fixture
 def deaths(xen: Hypervisor) -> Iterator[Callable[[], int]]:
     """How often dom0 has heard of VIRQ_DOM_EXC since the last time."""
     with xen.dom0.open() as channel:
