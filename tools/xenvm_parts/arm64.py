@@ -20,8 +20,6 @@ _MEMORY, _DOM0, _GUEST = 2500, 1024, 192
 _KERNEL, _INITRAMFS, _GUEST_INITRAMFS = 0x4A000000, 0x50000000, 0x54000000
 
 _XEN_LINE = "console=dtuart dtuart=/pl011@9000000 dom0_mem={memory}M loglvl=warning console_to_ring"
-_LINUX_LINE = "console=hvc0 rdinit=/init loglevel=5 panic=-1"
-_TWO_LEVEL = " xen.fifo_events=0"
 
 
 def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
@@ -29,7 +27,6 @@ def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
     kernel = packages.linux(kind.linux, "arm64")
     system = packages.arm64_system(kind.xen)
     busybox = system / "usr/bin/busybox"
-    line = _LINUX_LINE + (_TWO_LEVEL if kind.abi == "2l" else "")
     dom0 = Domain(
         *(kernel, busybox, "arm64", job),
         base=system,
@@ -55,7 +52,9 @@ def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
         )
         files["guest"] = guest
         loaded["guest"] = _GUEST_INITRAMFS
-        channels = static_channels(linux, Module(_GUEST_INITRAMFS, len(guest)), line, _GUEST)
+        channels = static_channels(
+            linux, Module(_GUEST_INITRAMFS, len(guest)), kind.linux_line, _GUEST
+        )
     shape = [
         # Debian's Xen knows neither PCI nor ITS here: virtio is over MMIO.
         *("-machine", "virt,virtualization=on,gic-version=3,its=off", "-cpu", "cortex-a57"),
@@ -65,7 +64,7 @@ def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
         kernel=linux,
         initramfs=Module(_INITRAMFS, len(first_root)),
         xen_line=_XEN_LINE.format(memory=_DOM0),
-        linux_line=line,
+        linux_line=kind.linux_line,
         channels=channels,
     )
     files["tree"] = device_tree([_EMULATOR, *shape], added)

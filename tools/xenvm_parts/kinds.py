@@ -1,4 +1,4 @@
-"""The kinds of machine that there are: what can be combined, and what is refused."""
+"""The kinds of machine: what can be combined, and what is refused."""
 
 import argparse
 from dataclasses import dataclass
@@ -14,6 +14,10 @@ ABIS = ("fifo", "2l")
 LINUX = {"x86_64": ("6.1", "6.12", "7.2"), "arm64": ("6.12",)}
 XEN = {"x86_64": ("4.17", "4.20"), "arm64": ("4.20",)}
 _MOST_VCPUS = 8
+
+# A kernel's warnings reach the console, its other messages do not; a panic ends the machine.
+_LINUX_LINE = "console=hvc0 rdinit=/init loglevel=5 panic=-1"
+_TWO_LEVEL = " xen.fifo_events=0"
 
 # That of trixie, QEMU 10.0, refuses its own backends: "'xen-backend' does not support hotplugging".
 GUESTS_XEN = "4.17"
@@ -46,6 +50,11 @@ class Kind:
     vcpus: int
     toolstack: bool
     processors: int
+
+    @property
+    def linux_line(self) -> str:
+        """The command line of every domain's kernel."""
+        return _LINUX_LINE + (_TWO_LEVEL if self.abi == "2l" else "")
 
     def __str__(self) -> str:
         where = f"a {self.guest} guest" if self.guest else "dom0"

@@ -107,14 +107,7 @@ def toolstack(version: str) -> Path:
     """Return a root with Xen's tools of a version, and QEMU for guests that need one."""
 
     def make(target: Path) -> None:
-        packages = [
-            f"xen-utils-{version}",
-            "xenstore-utils",
-            "qemu-system-xen",
-            "coreutils",
-            "dash",
-        ]
-        Apt(XEN[version]).unpack_system(packages, target)
+        Apt(XEN[version]).unpack_system([f"xen-utils-{version}", *_TOOLSTACK], target)
 
     return cached(toolstack_name(version), _TOOLSTACK_SIZE, make)
 

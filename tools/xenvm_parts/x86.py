@@ -15,9 +15,6 @@ _GUEST = 1300
 
 # dom0's console goes to Xen's ring, too: whoever writes to /dev/hvc0 makes Xen raise VIRQ_CON_RING.
 _XEN_LINE = "console=com1 com1=115200,8n1 dom0_mem={memory}M loglvl=warning console_to_ring"
-# dom0's warnings reach the console, its other messages do not; a panic ends the machine.
-_LINUX_LINE = "console=hvc0 rdinit=/init loglevel=5 panic=-1"
-_TWO_LEVEL = " xen.fifo_events=0"
 
 _GUEST_CONFIGURATION = """\
 name = "guest"
@@ -42,7 +39,6 @@ def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machin
     """Return the machine of a kind that runs the job."""
     kernel = packages.linux(kind.linux)
     tools = packages.toolstack(kind.xen) if kind.toolstack else None
-    line = _LINUX_LINE + (_TWO_LEVEL if kind.abi == "2l" else "")
     files: dict[str, Path | bytes] = {"xen": packages.xen(kind.xen), "linux": kernel.image}
     if kind.guest and tools:
         guest = Domain(kernel, busybox, "guest", job)
@@ -52,7 +48,7 @@ def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machin
             base=tools,
             part="guest.sh",
             variables={"version": kind.xen},
-            files={"guest.cfg": _guest_configuration(kind, kernel.image, job, line)},
+            files={"guest.cfg": _guest_configuration(kind, kernel.image, job)},
         )
     elif tools:
         variables = {"version": kind.xen, "toolstack": tools}
@@ -63,11 +59,11 @@ def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machin
     if job.share:
         files["share"] = job.share
     return Machine(
-        "qemu-system-x86_64", _options(kind, line, files), files, memory=_MEMORY, console=console
+        "qemu-system-x86_64", _options(kind, files), files, memory=_MEMORY, console=console
     )
 
 
-def _guest_configuration(kind: Kind, kernel: Path, job: Job, line: str) -> bytes:
+def _guest_configuration(kind: Kind, kernel: Path, job: Job) -> bytes:
     """Return what xl reads of the guest that runs the job."""
     shared = {"host": "/host", "results": "/results"}
     if job.share:
@@ -77,14 +73,14 @@ def _guest_configuration(kind: Kind, kernel: Path, job: Job, line: str) -> bytes
         memory=_GUEST,
         vcpus=kind.vcpus,
         kernel=kernel,
-        line=line,
+        line=kind.linux_line,
         shared=", ".join(
             f'"tag={tag},path={path},security_model=none"' for tag, path in shared.items()
         ),
     ).encode()
 
 
-def _options(kind: Kind, line: str, files: dict[str, Path | bytes]) -> list[str]:
+def _options(kind: Kind, files: dict[str, Path | bytes]) -> list[str]:
     """Return QEMU's arguments, its paths relative to the directory laid out for it."""
     xen_line = _XEN_LINE.format(memory=_DOM0_BESIDE_A_GUEST if kind.guest else _DOM0)
     # QEMU 7.2 emulates SMAP so that a PV dom0 dies of its first page fault. For domains that run on
@@ -104,6 +100,6 @@ def _options(kind: Kind, line: str, files: dict[str, Path | bytes]) -> list[str]
         *("-accel", "tcg,thread=multi"),
         *("-cpu", processor, "-smp", str(kind.processors)),
         *("-kernel", "xen", "-append", xen_line),
-        *("-initrd", f"linux {line},initramfs"),
+        *("-initrd", f"linux {kind.linux_line},initramfs"),
         *options,
     ]
