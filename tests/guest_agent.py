@@ -79,8 +79,16 @@ def files() -> list[str]:
     for module in ("difflib", *commands):  # click loads that when it parses arguments
         importlib.import_module(module)
     modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    libraries = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
-    return [path for path in (*modules, *libraries) if path and path.startswith("/")]
+    mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    # The loader looks for a library by a name that may be a link to the file.
+    libraries = [
+        str(link)
+        for path in map(Path, mapped)
+        if path.is_absolute() and ".so" in path.name
+        for link in path.parent.glob(f"{path.name.partition('.so')[0]}.so*")
+        if link.samefile(path)
+    ]
+    return [path for path in (*modules, *libraries) if path]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Two domains: dom0, where the tests run, and a guest with a process in it."""
 
 import errno
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,6 +12,7 @@ from pyxenevtchn.fake import Hypervisor
 
 from ..fake_server.process import ServerProcess
 from ..guests import FakeGuest, Guest, SharedGuest
+from ..here import Here
 from .events import TIMEOUT, Pair, expect, expect_nothing
 
 pytestmark = pytest.mark.only("dom0")
@@ -107,14 +109,16 @@ def test_a_burst_arrives_whole_on_either_side(channel: EventChannel, guest: Gues
 
 
 def test_a_port_is_for_the_domain_that_it_was_allocated_for(
-    channel: EventChannel, guest: Guest
+    channel: EventChannel, guest: Guest, here: Here
 ) -> None:
-    for domid in (NO_SUCH_DOMAIN, guest.domid):
+    # XSM SILO allocates none for a domain that there is not.
+    others = [] if here.silo else [NO_SUCH_DOMAIN]
+    for domid in (*others, guest.domid):
         theirs = port_of(guest.call("bind_unbound_port", domid))
         with pytest.raises(OSError, match="bind_interdomain") as caught:
             channel.bind_interdomain(guest.domid, theirs)
         assert caught.value.errno == errno.EINVAL
-    for domid in (NO_SUCH_DOMAIN, DOM0):
+    for domid in (*others, DOM0):
         with pytest.raises(OSError, match="Invalid argument") as caught:
             guest.call("bind_interdomain", DOM0, channel.bind_unbound_port(domid))
         assert caught.value.errno == errno.EINVAL
@@ -131,11 +135,12 @@ def test_a_restricted_handle_connects_to_its_guest_alone(
         channel.bind_interdomain(DOMID_SELF, port)
 
 
-def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest) -> None:
+def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest, here: Here) -> None:
     assert channel.bind_virq(Virq.ARGO)
     assert guest.call("bind_virq", Virq.ARGO)
-    with pytest.raises(FileExistsError):
-        guest.call("bind_virq", Virq.TIMER)
+    if Virq.TIMER in here.held:  # on x86, where the guest's kernel has it, too
+        with pytest.raises(FileExistsError):
+            guest.call("bind_virq", Virq.TIMER)
     # One of dom0's, which Xen before 4.21 lets it bind; it never comes.
     assert guest.call("bind_virq", Virq.CON_RING)
 
@@ -176,7 +181,10 @@ def test_a_guest_that_is_destroyed_takes_its_ends_with_it(
     guest.destroy()
     channel.notify(near)  # dropped
     expect_nothing(fence, channel)
-    assert not channel.domain_exists(guest.domid)
+    deadline = time.monotonic() + TIMEOUT
+    while channel.domain_exists(guest.domid):  # Xen frees it a moment later
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     with pytest.raises(ProcessLookupError):
         channel.bind_interdomain(guest.domid, theirs)
     channel.unbind(near)
