@@ -36,7 +36,7 @@ def main() -> None:
 
     The method is one of an EventChannel's; or "open", for a new EventChannel; or "use_up"; or
     "raw", for a method of RawFiles; or "xenevtchn", to run that with the arguments, for its exit
-    status and what it writes.
+    status and what it writes; or "crash", for the kernel to crash.
     """
     channel = EventChannel.open()
     raw = RawFiles()
@@ -52,6 +52,8 @@ def main() -> None:
                 result = use_up(channel)
             elif method == "raw":
                 result = getattr(raw, arguments[0])(*arguments[1:])
+            elif method == "crash":
+                Path("/proc/sysrq-trigger").write_text("c")
             elif method == "xenevtchn":
                 result = _run(arguments)
             else:

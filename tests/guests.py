@@ -12,15 +12,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol
 
 from pyxenevtchn import EventChannel
+from pyxenevtchn.fake import Hypervisor
 
-from .command import Running, running
+from .command import running
+from .fake_server.process import ServerProcess
 from .guest_agent import ANSWER, use_up
 from .here import has_fifo
 from .limits import TIMEOUT
@@ -36,6 +39,8 @@ _LOADER = {
     "aarch64": "/lib/ld-linux-aarch64.so.1",
 }[platform.machine()]
 
+_NAME = "guest"
+
 # Its kernel boots in silence, in a machine that is emulated.
 _BOOT_TIMEOUT = 200.0
 
@@ -43,19 +48,23 @@ _BOOT_TIMEOUT = 200.0
 _MEMORY = 192
 
 _CONFIGURATION = """\
-name = "guest"
+name = "{name}"
 type = "{type}"
 vcpus = {vcpus}
 memory = {memory}
 kernel = "{kernel}"
 ramdisk = "{ramdisk}"
 cmdline = "console=hvc0 rdinit=/init quiet xen.fifo_events={fifo}"
+on_crash = "preserve"
 # Otherwise Xen emulates an instruction in a way that needs more than QEMU's processor has.
 tsc_mode = "native"
 # An HVM guest has a screen that nobody looks at.
 vga = "none"
 vnc = 0
 """
+
+# What the kernel runs where the toolstack has it shut down, and what busybox calls that.
+_ENDINGS = ("poweroff", "reboot")
 
 _INIT = """\
 #!/bin/busybox sh
@@ -71,11 +80,15 @@ exec {python} -m tests.guest_agent
 """
 
 
+Event = Literal["pause", "unpause", "checkpoint", "save", "restore", "shutdown", "crash", "destroy"]
+"""What happens to a domain: as xl does it, and a crash of its kernel that xl preserves."""
+
+
 class Guest(Protocol):
     """A domain, with a handle of its own.
 
     Attributes:
-        domid: its number.
+        domid: its number: another one after a restore.
     """
 
     domid: int
@@ -87,50 +100,123 @@ class Guest(Protocol):
             OSError: with the errno that the method's had.
         """
 
-    def destroy(self) -> None:
-        """Destroy it."""
+    def bind(self, method: str, *arguments: object) -> int:
+        """Call a method that binds a port, and return the port."""
+
+    def take(self, timeout: float = TIMEOUT) -> list[int]:
+        """Wait for events, unmask their ports and return these."""
+
+    def undergo(self, event: Event) -> None:
+        """Make something happen to it."""
 
 
-class FakeGuest:
-    """A domain of a fake."""
+class _Calls:
+    """What is made of calls."""
+
+    def bind(self: Guest, method: str, *arguments: object) -> int:
+        port = self.call(method, *arguments)
+        assert isinstance(port, int)
+        return port
+
+    def take(self: Guest, timeout: float = TIMEOUT) -> list[int]:
+        ports = self.call("wait", timeout)
+        assert isinstance(ports, list)
+        self.call("unmask", ports)
+        return ports
+
+
+class FakeGuest(_Calls):
+    """A domain of a fake.
+
+    Args:
+        domid: its number.
+        open_channel: opens a handle in the domain of a number.
+        undergo: makes something happen to the domain of a number; returns the number after it.
+    """
 
     def __init__(
-        self, domid: int, open_channel: Callable[[], EventChannel], destroy: Callable[[], None]
+        self,
+        domid: int,
+        open_channel: Callable[[int], EventChannel],
+        undergo: Callable[[int, Event], int],
     ) -> None:
         self.domid = domid
-        self.destroy = destroy
         self._open = open_channel
-        self._channel = open_channel()
+        self._undergo = undergo
+        self._channel = open_channel(domid)
 
     def call(self, method: str, *arguments: object) -> object:
         if method == "open":
-            self._channel.close()
-            self._channel = self._open()
+            self.close()
+            self._channel = self._open(self.domid)
             return None
         if method == "use_up":
             return use_up(self._channel)
         return getattr(self._channel, method)(*arguments)
 
+    def undergo(self, event: Event) -> None:
+        self.domid = self._undergo(self.domid, event)
+
     def close(self) -> None:
-        """Close its handle."""
-        self._channel.close()
+        """Close its handle; one that is stale says that its descriptor stays open."""
+        with warnings.catch_warnings():
+            if self._channel.stale:
+                warnings.simplefilter("ignore", RuntimeWarning)
+            self._channel.close()
 
 
-class RealGuest:
+def guest_of(xen: Hypervisor) -> FakeGuest:
+    """Create a domain of a fake in this process."""
+    domain = xen.create_domain()
+
+    def undergo(_: int, event: Event) -> int:
+        if event == "crash":
+            domain.crash(preserve=True)
+        else:
+            getattr(domain, event)()
+        return domain.domid
+
+    return FakeGuest(domain.domid, lambda _: domain.open(), undergo)
+
+
+def guest_of_server(server: ServerProcess) -> FakeGuest:
+    """Create a domain of a fake that is served."""
+
+    def undergo(domid: int, event: Event) -> int:
+        if event == "restore":
+            return server.xen.restore_domain(domid)
+        if event == "crash":
+            server.xen.crash_domain(domid, preserve=True)
+        else:
+            getattr(server.xen, f"{event}_domain")(domid)
+        return domid
+
+    return FakeGuest(
+        server.xen.create_domain(), lambda domid: EventChannel.open(server.name(domid)), undergo
+    )
+
+
+class RealGuest(_Calls):
     """A domain of the real Xen.
 
+    Args:
+        programs: the folder with the toolstack's programs.
+        folder: where it can be saved.
+        stack: what ends its consoles.
+
     Attributes:
-        destroyed: whether it is gone.
+        lives: whether it is there, and its kernel runs.
     """
 
-    def __init__(self, domid: int, console: Running, xl: Path) -> None:
-        self.domid = domid
-        self.destroyed: bool = False
-        self._console = console
-        self._xl = xl
+    def __init__(self, programs: Path, folder: Path, stack: ExitStack) -> None:
+        self.lives: bool = True
+        self._programs = programs
+        self._image = folder / "image"
+        self._stack = stack
+        self._attach()
 
     def call(self, method: str, *arguments: object) -> object:
-        self._console.write(json.dumps([method, *arguments]) + "\n")
+        self._say(method, *arguments)
         said = []
         while line := self._console.output.line_or_rest():
             if line.startswith(ANSWER):
@@ -141,12 +227,39 @@ class RealGuest:
             said.append(line)
         raise AssertionError(f"the guest is gone. Its last words: {''.join(said)}")
 
+    def last_words(self, method: str, *arguments: object, end: str) -> str:
+        """Make a call that its kernel does not survive; return its console, until a text."""
+        self.lives = False
+        self._say(method, *arguments)
+        return self._console.until(end)
+
     def xenevtchn(self, *arguments: str) -> tuple[int, str, str]:
         """Run the command there; return its exit status and what it wrote."""
         result = self.call("xenevtchn", *arguments)
         assert isinstance(result, list)
         status, output, errors = result
         return status, output, errors
+
+    def undergo(self, event: Event) -> None:
+        match event:
+            case "pause":
+                self.pause()
+            case "unpause":
+                self.unpause()
+            case "checkpoint":
+                self._xl("save", "-c", _NAME, str(self._image))
+            case "save":
+                self._xl("save", _NAME, str(self._image))
+            case "restore":
+                self._xl("restore", str(self._image))
+                self._attach()
+            case "shutdown":
+                self._xl("shutdown", "-w", _NAME)
+            case "crash":
+                self.last_words("crash", end="Kernel panic")
+            case "destroy":
+                self._xl("destroy", str(self.domid))
+        self.lives = event not in {"save", "shutdown", "crash", "destroy"}
 
     def pause(self) -> None:
         """Stop its vCPUs."""
@@ -156,10 +269,39 @@ class RealGuest:
         """Let its vCPUs run again."""
         unpause_domain(self.domid)
 
-    def destroy(self) -> None:
-        if not self.destroyed:
-            self.destroyed = True
-            subprocess.run([self._xl, "destroy", str(self.domid)], check=True, timeout=TIMEOUT)
+    def reboot(self) -> None:
+        """Have it reboot, by the toolstack: with another domid."""
+        self._xl("reboot", "-w", _NAME)
+        self._attach()
+
+    def end(self) -> None:
+        """Destroy it, if it is there still."""
+        subprocess.run(
+            [self._programs / "xl", "destroy", _NAME],
+            stderr=subprocess.DEVNULL,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    def _say(self, method: str, *arguments: object) -> None:
+        self._console.write(json.dumps([method, *arguments]) + "\n")
+
+    def _attach(self) -> None:
+        self.domid: int = int(self._xl("domid", _NAME))
+        options = ["--interactive", "--type", "pv", str(self.domid)]
+        console = running(*options, program=self._programs / "xenconsole", stdin=subprocess.PIPE)
+        # Its console ends with it.
+        self._console = self._stack.enter_context(console)
+        self._console.output.timeout = _BOOT_TIMEOUT
+
+    def _xl(self, *arguments: str) -> str:
+        return subprocess.run(
+            [self._programs / "xl", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT,
+            check=True,
+        ).stdout
 
 
 class SharedGuest:
@@ -178,7 +320,7 @@ class SharedGuest:
 
     def lend(self) -> RealGuest:
         """Return it, with a new handle; or another one, where it has been destroyed."""
-        if self._guest is None or self._guest.destroyed:
+        if self._guest is None or not self._guest.lives:
             self.stop()
             self._guest = self._stack.enter_context(running_guest(self._kind, self._unavailable))
         self._guest.call("open")
@@ -210,6 +352,7 @@ def running_guest(
         _make_root(folder / "root")
         _pack(folder / "root", folder / "initramfs")
         lines = _CONFIGURATION.format(
+            name=_NAME,
             type=guest_type,
             vcpus=vcpus,
             memory=_MEMORY,
@@ -218,17 +361,11 @@ def running_guest(
             fifo=int(has_fifo()),
         )
         (folder / "config").write_text("\n".join([lines, *configuration, ""]))
-        xl = programs / "xl"
-        subprocess.run([xl, "create", "-q", folder / "config"], check=True, timeout=TIMEOUT)
-        domid = subprocess.check_output([xl, "domid", "guest"], text=True, timeout=TIMEOUT).strip()
-        options = ["--interactive", "--type", "pv", domid]
-        console = stack.enter_context(
-            running(*options, program=programs / "xenconsole", stdin=subprocess.PIPE)
+        subprocess.run(
+            [programs / "xl", "create", "-q", folder / "config"], check=True, timeout=TIMEOUT
         )
-        console.output.timeout = _BOOT_TIMEOUT
-        guest = RealGuest(int(domid), console, xl)
-        # Its console ends with it.
-        stack.callback(guest.destroy)
+        guest = RealGuest(programs, folder, stack)
+        stack.callback(guest.end)
         yield guest
 
 
@@ -261,8 +398,15 @@ def _make_root(root: Path) -> None:
         path=shlex.quote(":".join([str(ROOT), *filter(None, sys.path)])),
         python=python,
     )
-    (root / "init").write_text(init)
-    (root / "init").chmod(0o755)
+    _make_script(root / "init", init)
+    (root / "sbin").mkdir(exist_ok=True)
+    for ending in _ENDINGS:
+        _make_script(root / "sbin" / ending, f"#!{_BUSYBOX} sh\nexec {_BUSYBOX} {ending} -f\n")
+
+
+def _make_script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def _pack(root: Path, initramfs: Path) -> None:

@@ -1,6 +1,6 @@
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from pyxenevtchn.opening import open_device as open_by_name
 
 from ..conftest import name_of
 from ..fake_server.process import ServerProcess
+from ..guests import Guest, SharedGuest, guest_of, guest_of_server
 from ..here import FAKE, Here, real
 from .events import Pair, connect
 from .loops import LOOPS, Run, run_in
@@ -37,6 +38,22 @@ def xen() -> Iterator[Hypervisor]:
 def here(backend: str) -> Here:
     """The domain that devices are opened in."""
     return real() if backend == "real" else FAKE
+
+
+@pytest.fixture
+def guest(
+    backend: str,
+    backend_server: ServerProcess | None,
+    xen: Hypervisor,
+    shared_guest: SharedGuest,
+) -> Iterator[Guest]:
+    """Another domain; the tests are in dom0."""
+    if backend == "real":
+        yield shared_guest.lend()
+        return
+    fake = guest_of_server(backend_server) if backend_server else guest_of(xen)
+    with closing(fake):
+        yield fake
 
 
 @pytest.fixture

@@ -2,16 +2,12 @@
 
 import errno
 import time
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
-from pyxenevtchn.fake import Hypervisor
 
-from ..fake_server.process import ServerProcess
-from ..guests import FakeGuest, Guest, SharedGuest
+from ..guests import Guest
 from ..here import Here
 from .events import TIMEOUT, Pair, expect, expect_nothing
 
@@ -22,52 +18,14 @@ NO_SUCH_DOMAIN = 999
 BURST = 50
 
 
-@pytest.fixture
-def guest(
-    backend: str,
-    backend_server: ServerProcess | None,
-    xen: Hypervisor,
-    shared_guest: SharedGuest,
-) -> Iterator[Guest]:
-    """Another domain; the tests are in dom0."""
-    if backend == "real":
-        yield shared_guest.lend()
-        return
-    if backend_server is None:
-        domain = xen.create_domain()
-        fake = FakeGuest(domain.domid, domain.open, domain.destroy)
-    else:
-        server = backend_server
-        domid = server.xen.create_domain()
-        fake = FakeGuest(
-            domid,
-            lambda: EventChannel.open(server.name(domid)),
-            lambda: server.xen.destroy_domain(domid),
-        )
-    with closing(fake):
-        yield fake
-
-
-def port_of(result: object) -> int:
-    assert isinstance(result, int)
-    return result
-
-
-def wait(guest: Guest) -> object:
-    """Wait for the guest's events, and unmask their ports."""
-    ports = guest.call("wait", TIMEOUT)
-    guest.call("unmask", ports)
-    return ports
-
-
 def test_events_go_to_a_guest_that_offers_a_port_and_back(
     channel: EventChannel, guest: Guest
 ) -> None:
-    far = port_of(guest.call("bind_unbound_port", DOM0))
+    far = guest.bind("bind_unbound_port", DOM0)
     near = channel.bind_interdomain(guest.domid, far)
     for _ in range(10):
         channel.notify(near)
-        assert wait(guest) == [far]
+        assert guest.take() == [far]
         guest.call("notify", far)
         expect(channel, near)
         channel.unmask(near)
@@ -78,26 +36,25 @@ def test_events_come_from_a_guest_that_connects_and_go_back(
     channel: EventChannel, guest: Guest
 ) -> None:
     near = channel.bind_unbound_port(guest.domid)
-    far = guest.call("bind_interdomain", DOM0, near)
-    assert wait(guest) == [far]  # nobody sent it
+    far = guest.bind("bind_interdomain", DOM0, near)
+    assert guest.take() == [far]  # nobody sent it
     for _ in range(10):
         guest.call("notify", far)
         expect(channel, near)
         channel.unmask(near)
         channel.notify(near)
-        assert wait(guest) == [far]
+        assert guest.take() == [far]
 
 
 def test_a_burst_arrives_whole_on_either_side(channel: EventChannel, guest: Guest) -> None:
     near, far = [], []
     for _ in range(BURST):
-        far.append(port_of(guest.call("bind_unbound_port", DOM0)))
+        far.append(guest.bind("bind_unbound_port", DOM0))
         near.append(channel.bind_interdomain(guest.domid, far[-1]))
     assert channel.notify_many(near) == BURST
-    came: set[object] = set()
+    came: set[int] = set()
     while len(came) < BURST:
-        ports = wait(guest)
-        assert isinstance(ports, list)
+        ports = guest.take()
         assert ports
         came.update(ports)
     assert came == set(far)
@@ -114,13 +71,13 @@ def test_a_port_is_for_the_domain_that_it_was_allocated_for(
     # XSM SILO allocates none for a domain that there is not.
     others = [] if here.silo else [NO_SUCH_DOMAIN]
     for domid in (*others, guest.domid):
-        theirs = port_of(guest.call("bind_unbound_port", domid))
+        theirs = guest.bind("bind_unbound_port", domid)
         with pytest.raises(OSError, match="bind_interdomain") as caught:
             channel.bind_interdomain(guest.domid, theirs)
         assert caught.value.errno == errno.EINVAL
     for domid in (*others, DOM0):
         with pytest.raises(OSError, match="Invalid argument") as caught:
-            guest.call("bind_interdomain", DOM0, channel.bind_unbound_port(domid))
+            guest.bind("bind_interdomain", DOM0, channel.bind_unbound_port(domid))
         assert caught.value.errno == errno.EINVAL
 
 
@@ -129,7 +86,7 @@ def test_a_restricted_handle_connects_to_its_guest_alone(
 ) -> None:
     port = channel.bind_unbound_port(DOM0)
     channel.restrict_domid(guest.domid)
-    theirs = port_of(guest.call("bind_unbound_port", DOM0))
+    theirs = guest.bind("bind_unbound_port", DOM0)
     assert channel.bind_interdomain(guest.domid, theirs)
     with pytest.raises(PermissionError):
         channel.bind_interdomain(DOMID_SELF, port)
@@ -137,12 +94,12 @@ def test_a_restricted_handle_connects_to_its_guest_alone(
 
 def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest, here: Here) -> None:
     assert channel.bind_virq(Virq.ARGO)
-    assert guest.call("bind_virq", Virq.ARGO)
+    assert guest.bind("bind_virq", Virq.ARGO)
     if Virq.TIMER in here.held:  # on x86, where the guest's kernel has it, too
         with pytest.raises(FileExistsError):
-            guest.call("bind_virq", Virq.TIMER)
+            guest.bind("bind_virq", Virq.TIMER)
     # One of dom0's, which Xen before 4.21 lets it bind; it never comes.
-    assert guest.call("bind_virq", Virq.CON_RING)
+    assert guest.bind("bind_virq", Virq.CON_RING)
 
 
 def test_a_guest_has_1023_ports(guest: Guest) -> None:
@@ -160,12 +117,12 @@ def test_a_process_of_the_guest_that_ends_leaves_a_port_to_connect_to(
     channel: EventChannel, guest: Guest, fence: Pair
 ) -> None:
     near = channel.bind_unbound_port(guest.domid)
-    guest.call("bind_interdomain", DOM0, near)
+    guest.bind("bind_interdomain", DOM0, near)
     guest.call("open")
     channel.notify(near)  # dropped
     expect_nothing(fence, channel)
-    far = guest.call("bind_interdomain", DOM0, near)
-    assert wait(guest) == [far]
+    far = guest.bind("bind_interdomain", DOM0, near)
+    assert guest.take() == [far]
     guest.call("notify", far)
     expect(channel, near)
 
@@ -174,11 +131,11 @@ def test_a_guest_that_is_destroyed_takes_its_ends_with_it(
     channel: EventChannel, guest: Guest, fence: Pair
 ) -> None:
     near = channel.bind_unbound_port(guest.domid)
-    guest.call("bind_interdomain", DOM0, near)
-    theirs = port_of(guest.call("bind_unbound_port", DOM0))
+    guest.bind("bind_interdomain", DOM0, near)
+    theirs = guest.bind("bind_unbound_port", DOM0)
     assert channel.domain_exists(guest.domid)
     assert guest.call("domain_exists", DOM0) is True
-    guest.destroy()
+    guest.undergo("destroy")
     channel.notify(near)  # dropped
     expect_nothing(fence, channel)
     deadline = time.monotonic() + TIMEOUT

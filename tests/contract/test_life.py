@@ -1,0 +1,218 @@
+"""What a domain's life does to its event channels, and to those of its peers."""
+
+import time
+from errno import EEXIST, EINVAL
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+
+from ..guests import Event, Guest, RealGuest
+from .events import TIMEOUT, Pair, expect, expect_nothing
+
+pytestmark = pytest.mark.only("dom0")
+
+DOM0 = 0
+
+real_alone = pytest.mark.backends("real")
+"""Of what takes the kernel of the guest down."""
+
+BUG = "kernel BUG at drivers/xen/evtchn.c"
+
+
+def connect(channel: EventChannel, guest: Guest) -> tuple[int, int]:
+    """Connect dom0 with the guest; return the ports here and there."""
+    far = guest.bind("bind_unbound_port", DOM0)
+    near = channel.bind_interdomain(guest.domid, far)
+    expect(channel, near)  # nobody sent it
+    channel.unmask(near)
+    return near, far
+
+
+def check_connection(channel: EventChannel, near: int, guest: Guest, far: int) -> None:
+    channel.notify(near)
+    assert guest.take() == [far]
+    guest.call("notify", far)
+    expect(channel, near)
+    channel.unmask(near)
+
+
+def error_of(guest: Guest, method: str, *arguments: object) -> int | None:
+    """Make a call in the guest; return its errno, if it failed."""
+    try:
+        guest.call(method, *arguments)
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def until_gone(channel: EventChannel, domid: int) -> None:
+    """Wait until Xen has no such domain."""
+    deadline = time.monotonic() + TIMEOUT
+    while channel.domain_exists(domid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_deaf(near: int, *channels: EventChannel, fence: Pair) -> None:
+    """Assert that a port's other end is gone, and that nobody was told."""
+    channels[0].notify(near)
+    expect_nothing(fence, *channels)
+
+
+def test_a_pause_leaves_everything_and_what_is_sent_meanwhile_comes_once(
+    channel: EventChannel, guest: Guest
+) -> None:
+    near, far = connect(channel, guest)
+    guest.undergo("pause")
+    channel.notify(near)
+    channel.notify(near)
+    guest.undergo("unpause")
+    assert guest.take() == [far]
+    assert guest.take(0) == []
+    check_connection(channel, near, guest, far)
+
+
+def test_a_checkpoint_leaves_everything(channel: EventChannel, guest: Guest) -> None:
+    near, far = connect(channel, guest)
+    virq = guest.bind("bind_virq", Virq.ARGO)
+    domid = guest.domid
+    guest.undergo("checkpoint")
+    assert guest.take(0) == []
+    assert guest.domid == domid
+    check_connection(channel, near, guest, far)
+    guest.call("unbind", virq)
+
+
+def test_a_restored_guest_has_another_domid_and_its_handle_no_port(
+    channel: EventChannel, guest: Guest, fence: Pair
+) -> None:
+    near, far = connect(channel, guest)
+    guest.bind("bind_virq", Virq.ARGO)
+    offered = guest.bind("bind_unbound_port", DOM0)
+    domid = guest.domid
+    guest.undergo("save")
+    guest.undergo("restore")
+    assert guest.domid != domid
+    until_gone(channel, domid)
+    # Both ends: the driver says that all is well, and nothing comes.
+    assert_deaf(near, channel, fence=fence)
+    guest.call("notify", far)
+    expect_nothing(fence, channel)
+    assert guest.take(0) == []
+    with pytest.raises(OSError, match="Invalid argument"):
+        channel.bind_interdomain(guest.domid, offered)
+    # What the library makes of a handle that is known to be stale: nothing is let go.
+    guest.call("mark_stale")
+    for method in ("unbind", "notify", "unmask"):
+        assert error_of(guest, method, far) == EEXIST
+    guest.call("open")
+    guest.bind("bind_virq", Virq.ARGO)
+    near, far = connect(channel, guest)
+    check_connection(channel, near, guest, far)
+    guest.undergo("destroy")
+
+
+def test_what_was_in_the_ring_survives_and_what_was_masked_is_lost(
+    channel: EventChannel, guest: Guest, fence: Pair
+) -> None:
+    near, far = connect(channel, guest)
+    other, masked = connect(channel, guest)
+    channel.notify(other)
+    assert guest.call("wait", TIMEOUT) == [masked]
+    channel.notify(other)
+    channel.notify(near)
+    expect_nothing(fence, channel)
+    # One event is in the guest's ring, one behind a mask.
+    assert guest.call("poll", TIMEOUT)
+    guest.undergo("save")
+    guest.undergo("restore")
+    assert guest.call("wait", 0) == [far]
+    guest.call("unmask", [far, masked])
+    assert guest.call("wait", 0) == []
+    guest.undergo("destroy")
+
+
+def test_a_bind_that_meets_a_stale_number_tells(channel: EventChannel, guest: Guest) -> None:
+    near, far = connect(channel, guest)
+    guest.undergo("save")
+    guest.undergo("restore")
+    # The lowest free number is given first; the driver then forgets all others, too.
+    assert EEXIST in {error_of(guest, "bind_unbound_port", DOM0) for _ in range(far)}
+    assert error_of(guest, "notify", far) == EEXIST
+    guest.call("open")
+    near, far = connect(channel, guest)
+    check_connection(channel, near, guest, far)
+    guest.undergo("destroy")
+
+
+@pytest.mark.parametrize("event", ["destroy", "shutdown"])
+def test_the_end_of_a_domain_leaves_its_peers_unbound_and_tells_nobody(
+    channel: EventChannel, guest: Guest, fence: Pair, event: Event
+) -> None:
+    near, _ = connect(channel, guest)
+    offered = guest.bind("bind_unbound_port", DOM0)
+    guest.undergo(event)
+    until_gone(channel, guest.domid)
+    assert_deaf(near, channel, fence=fence)
+    with pytest.raises(ProcessLookupError):
+        channel.bind_interdomain(guest.domid, offered)
+    # It is reserved for the domain that is gone.
+    with pytest.raises(OSError, match="Invalid argument") as caught:
+        channel.bind_interdomain(DOMID_SELF, near)
+    assert caught.value.errno == EINVAL
+    channel.unbind(near)
+
+
+def test_a_crashed_domain_that_is_preserved_stays_connected(
+    channel: EventChannel, guest: Guest, fence: Pair
+) -> None:
+    near, _ = connect(channel, guest)
+    offered = guest.bind("bind_unbound_port", DOM0)
+    guest.undergo("crash")
+    assert channel.domain_exists(guest.domid)
+    assert_deaf(near, channel, fence=fence)
+    connected = channel.bind_interdomain(guest.domid, offered)
+    expect(channel, connected)
+    guest.undergo("destroy")
+    until_gone(channel, guest.domid)
+
+
+@real_alone
+def test_a_reboot_gives_the_domain_another_domid(channel: EventChannel, guest: RealGuest) -> None:
+    near, far = connect(channel, guest)
+    domid = guest.domid
+    guest.reboot()
+    assert guest.domid != domid
+    until_gone(channel, domid)
+    near, far = connect(channel, guest)
+    check_connection(channel, near, guest, far)
+
+
+@real_alone
+@pytest.mark.parametrize("how", ["unbind", "close"])
+def test_letting_a_stale_port_go_is_a_bug_of_the_kernel(guest: RealGuest, how: str) -> None:
+    fd = guest.call("raw", "open")
+    port = guest.bind("raw", "ioctl", fd, "bind_unbound_port", DOM0)
+    guest.undergo("save")
+    guest.undergo("restore")
+    call = ("ioctl", fd, "unbind", port) if how == "unbind" else ("close", fd)
+    guest.last_words("raw", *call, end=BUG)
+
+
+@real_alone
+def test_a_stale_number_that_was_given_again_is_torn_from_its_new_owner(
+    channel: EventChannel, guest: RealGuest, fence: Pair
+) -> None:
+    stale = guest.call("raw", "open")
+    port = guest.bind("raw", "ioctl", stale, "bind_unbound_port", DOM0)
+    guest.undergo("save")
+    guest.undergo("restore")
+    # The lowest free numbers are given first.
+    taken = [guest.bind("bind_unbound_port", DOM0) for _ in range(port)]
+    assert port in taken
+    near = channel.bind_interdomain(guest.domid, port)
+    guest.call("raw", "ioctl", stale, "unbind", port)
+    assert_deaf(near, channel, fence=fence)
+    assert guest.take(0) == []
+    guest.undergo("destroy")
