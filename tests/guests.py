@@ -14,7 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NoReturn, Protocol
@@ -22,7 +22,7 @@ from typing import Literal, NoReturn, Protocol
 from pyxenevtchn import EventChannel
 from pyxenevtchn.fake import Hypervisor
 
-from .command import running
+from .command import Running, running
 from .fake_server.process import ServerProcess
 from .guest_agent import ANSWER, use_up
 from .here import has_fifo
@@ -203,13 +203,17 @@ class RealGuest(_Calls):
         programs: the folder with the toolstack's programs.
         folder: where it can be saved.
         stack: what ends its consoles.
+        console: the one that it has, whatever happens to it; None for one of xenconsoled's.
 
     Attributes:
         lives: whether it is there, and its kernel runs.
     """
 
-    def __init__(self, programs: Path, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, programs: Path, folder: Path, stack: ExitStack, console: Running | None = None
+    ) -> None:
         self.lives: bool = True
+        self._own_console = console
         self._programs = programs
         self._image = folder / "image"
         self._stack = stack
@@ -288,10 +292,15 @@ class RealGuest(_Calls):
 
     def _attach(self) -> None:
         self.domid: int = int(self._xl("domid", _NAME))
-        options = ["--interactive", "--type", "pv", str(self.domid)]
-        console = running(*options, program=self._programs / "xenconsole", stdin=subprocess.PIPE)
-        # Its console ends with it.
-        self._console = self._stack.enter_context(console)
+        if self._own_console is not None:
+            self._console = self._own_console
+        else:
+            options = ["--interactive", "--type", "pv", str(self.domid)]
+            console = running(
+                *options, program=self._programs / "xenconsole", stdin=subprocess.PIPE
+            )
+            # It ends with the domain.
+            self._console = self._stack.enter_context(console)
         self._console.output.timeout = _BOOT_TIMEOUT
 
     def _xl(self, *arguments: str) -> str:
@@ -310,10 +319,13 @@ class SharedGuest:
     Args:
         kind: its type, "pv", "pvh" or "hvm", a hyphen and how many vCPUs it has.
         unavailable: how to end a test where there can be none.
+
+    Attributes:
+        kind: the same.
     """
 
     def __init__(self, kind: str, unavailable: Callable[[str], NoReturn]) -> None:
-        self._kind = kind
+        self.kind: str = kind
         self._unavailable = unavailable
         self._stack = ExitStack()
         self._guest: RealGuest | None = None
@@ -322,7 +334,7 @@ class SharedGuest:
         """Return it, with a new handle; or another one, where it has been destroyed."""
         if self._guest is None or not self._guest.lives:
             self.stop()
-            self._guest = self._stack.enter_context(running_guest(self._kind, self._unavailable))
+            self._guest = self._stack.enter_context(running_guest(self.kind, self._unavailable))
         self._guest.call("open")
         return self._guest
 
@@ -333,7 +345,10 @@ class SharedGuest:
 
 @contextmanager
 def running_guest(
-    kind: str, unavailable: Callable[[str], NoReturn], *configuration: str
+    kind: str,
+    unavailable: Callable[[str], NoReturn],
+    *configuration: str,
+    console: Callable[[str], AbstractContextManager[Running]] | None = None,
 ) -> Iterator[RealGuest]:
     """Run a real guest for as long as the context lasts. Its ABI is this domain's.
 
@@ -341,13 +356,15 @@ def running_guest(
         kind: its type, "pv", "pvh" or "hvm", a hyphen and how many vCPUs it has.
         unavailable: how to end a test where there can be none.
         configuration: more lines of its configuration.
+        console: starts a program that is the console of the guest of that name; None for
+            xenconsoled.
     """
     guest_type, _, vcpus = kind.partition("-")
     kernel = Path(f"/boot/vmlinuz-{platform.release()}")
     if not kernel.exists():
         unavailable(f"needs a kernel for a guest: {kernel}")
     with ExitStack() as stack:
-        programs = stack.enter_context(domain_builder(unavailable))
+        programs = stack.enter_context(domain_builder(unavailable, has_consoles=not console))
         folder = Path(stack.enter_context(TemporaryDirectory()))
         _make_root(folder / "root")
         _pack(folder / "root", folder / "initramfs")
@@ -361,10 +378,11 @@ def running_guest(
             fifo=int(has_fifo()),
         )
         (folder / "config").write_text("\n".join([lines, *configuration, ""]))
+        own_console = stack.enter_context(console(_NAME)) if console else None
         subprocess.run(
             [programs / "xl", "create", "-q", folder / "config"], check=True, timeout=TIMEOUT
         )
-        guest = RealGuest(programs, folder, stack)
+        guest = RealGuest(programs, folder, stack, own_console)
         stack.callback(guest.end)
         yield guest
 

@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -42,23 +42,36 @@ def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
 
 
 @contextmanager
-def domain_builder(unavailable: Callable[[str], NoReturn]) -> Iterator[Path]:
+def domain_builder(
+    unavailable: Callable[[str], NoReturn], *, has_consoles: bool = True
+) -> Iterator[Path]:
     """Run what creating domains takes for as long as the context lasts.
+
+    Args:
+        unavailable: how to end a test where there is no toolstack.
+        has_consoles: whether xenconsoled runs.
 
     Yields:
         The folder with the toolstack's programs.
     """
     programs = _programs(unavailable)
-    with xenstored(unavailable), TemporaryDirectory() as folder:
+    with xenstored(unavailable):
         subprocess.run(
             [programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT
         )
+        with _xenconsoled(programs) if has_consoles else nullcontext():
+            yield programs
+
+
+@contextmanager
+def _xenconsoled(programs: Path) -> Iterator[None]:
+    with TemporaryDirectory() as folder:
         pid_file = Path(folder, "pid")
         subprocess.run(
             [programs / "xenconsoled", "--pid-file", pid_file], check=True, timeout=TIMEOUT
         )
         try:
-            yield programs
+            yield
         finally:
             os.kill(int(pid_file.read_text()), signal.SIGKILL)
 

@@ -1,0 +1,47 @@
+"""console_backend.py, in place of xenconsoled; the other end is the guest's own kernel."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NoReturn
+
+import pytest
+
+from ..command import Running, running
+from ..guests import SharedGuest, running_guest
+from .programs import EXAMPLES
+
+pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
+
+
+def console(name: str) -> AbstractContextManager[Running]:
+    program = EXAMPLES / "console_backend.py"
+    arguments = ("-W", "error", program, name)
+    return running(*arguments, program=sys.executable, stdin=subprocess.PIPE)
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_guest_is_spoken_with_whatever_happens_to_it(
+    shared_guest: SharedGuest, unavailable: Callable[[str], NoReturn]
+) -> None:
+    # The process in the guest hears and answers on its console, in lines.
+    with running_guest(shared_guest.kind, unavailable, console=console) as guest:
+        assert guest.call("domain_exists", 0) is True
+        guest.undergo("pause")
+        guest.undergo("unpause")
+        assert guest.call("domain_exists", 0) is True
+        guest.undergo("checkpoint")
+        # Longer than the rings, each way.
+        assert guest.call("unmask", [1] * 1000) is None
+        status, output, _ = guest.xenevtchn("--help")
+        assert (status, len(output) > 2048) == (0, True)
+        domid = guest.domid
+        guest.undergo("save")
+        guest.undergo("restore")
+        assert guest.domid != domid
+        assert guest.call("domain_exists", 0) is True
+        domid = guest.domid
+        guest.reboot()
+        assert guest.domid != domid
+        assert guest.call("domain_exists", 0) is True
