@@ -34,7 +34,7 @@ def test_a_guest_is_spoken_with_whatever_happens_to_it(
         guest.undergo("checkpoint")
         # Longer than the rings, each way.
         assert guest.call("unmask", [1] * 1000) is None
-        status, output, _ = guest.xenevtchn("--help")
+        status, output, _ = guest.xenevtchn("watch", "--help")
         assert (status, len(output) > 2048) == (0, True)
         domid = guest.domid
         guest.undergo("save")
