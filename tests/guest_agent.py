@@ -74,6 +74,13 @@ def _run(arguments: list[str]) -> tuple[int, str, str]:
     return ended.returncode, ended.stdout, ended.stderr
 
 
+def _names(library: Path) -> list[str]:
+    """Return the names by which the loader may look for a library: links to the file, if any."""
+    name = library.name.partition(".so")[0]
+    links = [link for link in library.parent.glob(f"{name}.so.*") if link.is_symlink()]
+    return [str(link) for link in links if link.samefile(library)] or [str(library)]
+
+
 def files() -> list[str]:
     """Return the paths of the modules that are loaded for all this, and of the libraries."""
     EventChannel.open().close()
@@ -82,14 +89,7 @@ def files() -> list[str]:
         importlib.import_module(module)
     modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
-    # The loader looks for a library by a name that may be a link to the file.
-    libraries = [
-        str(link)
-        for path in map(Path, mapped)
-        if path.is_absolute() and ".so" in path.name
-        for link in path.parent.glob(f"{path.name.partition('.so')[0]}.so*")
-        if link.samefile(path)
-    ]
+    libraries = [name for path in mapped if path.startswith("/") for name in _names(Path(path))]
     return [path for path in (*modules, *libraries) if path]
 
 
