@@ -27,7 +27,9 @@ class Machine:
         return (*self.kind, f"--vcpus={self.vcpus}")
 
 
-_CONTRACT = ("tests/contract",)
+# What ends guests takes minutes, and two machines of its own.
+_LIFE = ("tests/contract/test_life.py", "tests/examples/test_console_backend.py")
+_CONTRACT = ("tests/contract", *(f"--deselect={file}" for file in _LIFE))
 
 # What of the contract is the driver's and Xen's own affair, and not the same in every domain.
 _DRIVER = tuple(
@@ -72,6 +74,17 @@ MACHINES = {
         ("--linux=6.12", "--xen=4.20", "--toolstack"),
         (*_WITH_GUESTS, "--guests=pvh-1,pvh-2"),
         gate=(*_DRIVER, *_WITH_GUESTS, "--guests=pvh-1"),
+    ),
+    "life-pv": Machine(
+        "PV guests that are saved, restored, rebooted, and end",
+        ("--linux=6.1", "--xen=4.17", "--toolstack"),
+        _LIFE,
+        gate=(*_LIFE, "-k=checkpoint or restored or console or new_owner"),
+    ),
+    "life-pvh": Machine(
+        "the same with PVH guests",
+        ("--linux=6.12", "--xen=4.20", "--toolstack"),
+        (*_LIFE, "--guests=pvh-1"),
     ),
     "inside-pvh": Machine(
         "the contract in a PVH guest",
