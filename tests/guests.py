@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -229,6 +230,7 @@ class RealGuest(_Calls):
                     raise OSError(number, os.strerror(number))
                 return result
             said.append(line)
+        self.lives = False
         raise AssertionError(f"the guest is gone. Its last words: {''.join(said)}")
 
     def last_words(self, method: str, *arguments: object, end: str) -> str:
@@ -275,8 +277,16 @@ class RealGuest(_Calls):
 
     def reboot(self) -> None:
         """Have it reboot, by the toolstack: with another domid."""
+        before = self.domid
+        self.lives = False
         self._xl("reboot", "-w", _NAME)
+        deadline = time.monotonic() + TIMEOUT
+        # One domain goes, and xl in the background creates the other.
+        while self._domid() in {None, before}:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         self._attach()
+        self.lives = True
 
     def end(self) -> None:
         """Destroy it, if it is there still."""
@@ -291,7 +301,9 @@ class RealGuest(_Calls):
         self._console.write(json.dumps([method, *arguments]) + "\n")
 
     def _attach(self) -> None:
-        self.domid: int = int(self._xl("domid", _NAME))
+        domid = self._domid()
+        assert domid is not None
+        self.domid: int = domid
         if self._own_console is not None:
             self._console = self._own_console
         else:
@@ -303,14 +315,19 @@ class RealGuest(_Calls):
             self._console = self._stack.enter_context(console)
         self._console.output.timeout = _BOOT_TIMEOUT
 
-    def _xl(self, *arguments: str) -> str:
-        return subprocess.run(
-            [self._programs / "xl", *arguments],
-            stdout=subprocess.PIPE,
+    def _domid(self) -> int | None:
+        """Return the number of the domain that has its name now."""
+        found = subprocess.run(
+            [self._programs / "xl", "domid", _NAME],
+            capture_output=True,
             text=True,
             timeout=TIMEOUT,
-            check=True,
-        ).stdout
+            check=False,
+        )
+        return int(found.stdout) if found.returncode == 0 else None
+
+    def _xl(self, *arguments: str) -> None:
+        subprocess.run([self._programs / "xl", *arguments], timeout=TIMEOUT, check=True)
 
 
 class SharedGuest:

@@ -41,7 +41,7 @@ TO_GUEST_TAKEN, TO_GUEST_ADDED, FROM_GUEST_TAKEN, FROM_GUEST_ADDED = range(768, 
 
 # Of Xen's <io/xs_wire.h>: a message is {type, request, transaction, length} and its strings.
 MESSAGE = struct.Struct("=IIII")
-DIRECTORY, READ, WATCH, WATCH_EVENT, ERROR = 1, 2, 4, 15, 16
+DIRECTORY, READ, WATCH, WRITE, WATCH_EVENT, ERROR = 1, 2, 4, 11, 15, 16
 XENSTORE = "/run/xenstored/socket"
 
 WORD = 1 << 32
@@ -59,7 +59,7 @@ class XenStore:
 
     async def ask(self, kind: int, *words: str) -> list[str] | None:
         """Make a request; return the strings of the answer, or None for an error."""
-        body = b"".join(word.encode() + b"\0" for word in words)
+        body = "\0".join(words).encode() + (b"" if kind == WRITE else b"\0")
         self._writer.write(MESSAGE.pack(kind, 0, 0, len(body)) + body)
         return await self._answers.get()
 
@@ -175,6 +175,8 @@ async def main(name: str) -> None:
             served, tasks = found, {keyboard}
             if found:
                 tasks.add(asyncio.create_task(serve(*found, typed, more)))
+                # xl waits for it: so it knows that there is a console.
+                await store.ask(WRITE, f"/local/domain/{found[0]}/console/tty", "/dev/null")
         changed: asyncio.Task[object] = asyncio.create_task(store.changed.wait())
         done, _ = await asyncio.wait({changed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
