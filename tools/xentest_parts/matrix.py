@@ -28,7 +28,7 @@ class Machine:
 
 
 # What ends guests takes minutes, and two machines of its own.
-_LIFE = ("tests/contract/test_life.py", "tests/examples/test_console_backend.py")
+_LIFE = ("tests/contract/test_guest_life.py", "tests/examples/test_console_backend.py")
 _CONTRACT = ("tests/contract", *(f"--deselect={file}" for file in _LIFE))
 
 # What of the contract is the driver's and Xen's own affair, and not the same in every domain.
