@@ -1,22 +1,22 @@
 """A console backend: what xenconsoled does, for one guest, in a terminal.
 
 It maps the page that the guest shares for its console, connects to the port that the guest offers,
-shows what the guest prints and sends what is typed. The other end is Linux's own hvc_xen, or what
-else the guest has for a console. The guest is found by its name in XenStore, and found again
-after a save and a restore, or a reboot: then it has another domid. A pause and a checkpoint change
-nothing.
+shows what the guest prints and sends what is typed. The other end is what the guest has for a
+console, Linux's hvc_xen say. The guest is found by its name in XenStore, and found again after a
+save and a restore, or a reboot, which give it another domid.
 
 In dom0, as root; xenconsoled must not run, because it connects to each guest:
 
     python console_backend.py NAME          # Ctrl-] ends it, and leaves the guest alone
 
-Each index of the ring is a 32-bit word that one end alone writes. Who adds data writes the data,
-then the index, and then notifies: who is woken sees all of it. Who takes data reads the index, then
-the data, then writes its own index, and notifies: the other end may wait for room. An index has to
-be written in one piece: a memoryview of "I" does that, struct writes a byte at a time. There is no
-barrier between the steps: x86 keeps their order, elsewhere the system calls around them do.
+Each index of the ring is a 32-bit word that one end alone writes. Who adds data writes the data, the
+index, and then notifies: who is woken sees all of it. Who takes data reads the index and the data,
+writes its own index, and notifies: the other end may wait for room. An index is written in one piece:
+memoryview does that, struct writes a byte at a time. There is no barrier between the steps: x86 keeps
+their order, elsewhere the system calls around them do.
 """
 
+import argparse
 import asyncio
 import fcntl
 import mmap
@@ -24,7 +24,7 @@ import struct
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,114 +81,117 @@ class XenStore:
                 self._answers.put_nowait(None if kind == ERROR else body.split("\0"))
 
 
-class Console:
-    """The console of a guest whose page is mapped."""
+class Keyboard:
+    """What was typed and is not sent yet; who has set ``on_more`` is told of more."""
 
-    def __init__(self, page: mmap.mmap, words: memoryview, typed: bytearray) -> None:
-        self._page = page
-        self._words = words
-        self._typed = typed
+    def __init__(self) -> None:
+        self.typed = bytearray()
+        self.on_more: Callable[[], None] | None = None
 
-    def turn(self) -> bool:
-        """Show what the guest has printed, send what was typed; tell whether to notify it."""
-        words = self._words
-        added, taken = words[FROM_GUEST_ADDED], words[FROM_GUEST_TAKEN]
-        # A guest can write anything there; more than fits into the ring makes no sense.
-        printed = (added - taken) % WORD if (added - taken) % WORD <= len(FROM_GUEST) else 0
-        sys.stdout.buffer.write(bytes(self._bytes(FROM_GUEST, taken, printed)))
-        sys.stdout.buffer.flush()
-        words[FROM_GUEST_TAKEN] = added
+    async def read(self) -> None:
+        """Read standard input until Ctrl-] or its end."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        while (text := await reader.read(len(TO_GUEST))) and ESCAPE not in text:
+            self.typed += text
+            if self.on_more:
+                self.on_more()
 
-        added = words[TO_GUEST_ADDED]
-        room = len(TO_GUEST) - (added - words[TO_GUEST_TAKEN]) % WORD
-        sent = min(len(self._typed), max(room, 0))
-        for place in range(sent):
-            self._page[TO_GUEST[(added + place) % len(TO_GUEST)]] = self._typed[place]
-        words[TO_GUEST_ADDED] = (added + sent) % WORD
-        del self._typed[:sent]
-        return bool(printed or sent)
 
-    def _bytes(self, ring: range, start: int, count: int) -> Iterator[int]:
-        return (self._page[ring[place % len(ring)]] for place in range(start, start + count))
+def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
+    """Show what the guest has printed, send what was typed; tell whether to notify the guest."""
+    added, taken = words[FROM_GUEST_ADDED], words[FROM_GUEST_TAKEN]
+    # A guest can write anything there; more than fits into the ring makes no sense.
+    printed = (added - taken) % WORD if (added - taken) % WORD <= len(FROM_GUEST) else 0
+    places = (FROM_GUEST[(taken + n) % len(FROM_GUEST)] for n in range(printed))
+    sys.stdout.buffer.write(bytes(page[place] for place in places))
+    sys.stdout.buffer.flush()
+    words[FROM_GUEST_TAKEN] = added
+
+    added = words[TO_GUEST_ADDED]
+    room = len(TO_GUEST) - (added - words[TO_GUEST_TAKEN]) % WORD
+    sent = min(len(typed), max(room, 0))
+    for n in range(sent):
+        page[TO_GUEST[(added + n) % len(TO_GUEST)]] = typed[n]
+    words[TO_GUEST_ADDED] = (added + sent) % WORD
+    del typed[:sent]
+    return bool(printed or sent)
 
 
 @contextmanager
-def mapped(domid: int, typed: bytearray) -> Iterator[Console]:
+def mapped(domid: int) -> Iterator[mmap.mmap]:
     """Map a guest's console page. While it is mapped, Xen keeps what is left of a dead guest."""
     with Path("/dev/xen/gntdev").open("r+b", buffering=0) as grants:
         grant = bytearray(GRANT.pack(1, 0, 0, domid, CONSOLE_GRANT))
         fcntl.ioctl(grants, MAP_GRANT_REF, grant)
-        offset = GRANT.unpack(grant)[2]
-        with (
-            mmap.mmap(grants.fileno(), mmap.PAGESIZE, offset=offset) as page,
-            memoryview(page).cast("I") as words,
-        ):
-            yield Console(page, words, typed)
+        with mmap.mmap(grants.fileno(), mmap.PAGESIZE, offset=GRANT.unpack(grant)[2]) as page:
+            yield page
 
 
-async def serve(domid: int, offered: int, typed: bytearray, more: asyncio.Event) -> None:
+async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offered: int) -> None:
     """Be the console of a domain until the task is cancelled."""
-    with mapped(domid, typed) as console:
-        async with AsyncEventChannel(EventChannel.open()) as channel:
-            port = channel.bind_interdomain(domid, offered)
+    with mapped(domid) as page, memoryview(page).cast("I") as words:
+        port = channel.bind_interdomain(domid, offered)
 
-            def turn() -> None:
-                if console.turn():
-                    channel.notify(port)
+        def look() -> None:
+            if turn(page, words, keyboard.typed):
+                channel.notify(port)
 
-            async def send() -> None:
-                while await more.wait():
-                    more.clear()
-                    turn()
-
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(send())
-                # The first event is one that nobody sent: what was printed before is shown.
-                async for _ in channel.events():
-                    turn()
-
-
-async def read_keyboard(typed: bytearray, more: asyncio.Event) -> None:
-    """Collect what is typed, until Ctrl-] or the end of the input."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    while (text := await reader.read(len(TO_GUEST))) and ESCAPE not in text:
-        typed += text
-        more.set()
+        keyboard.on_more = look
+        try:
+            # The first event is one that nobody sent: what was printed before is shown.
+            async for _ in channel.port_events(port):
+                look()
+        finally:
+            keyboard.on_more = None
+            channel.unbind(port)
 
 
 async def main(name: str) -> None:
-    """Serve the guest of that name, whichever domain it is."""
-    store = XenStore(*await asyncio.open_unix_connection(XENSTORE))
-    await store.ask(WATCH, "/local/domain", "")
-    typed, more = bytearray(), asyncio.Event()
-    keyboard: asyncio.Task[object] = asyncio.create_task(read_keyboard(typed, more))
-    served = None
-    tasks: set[asyncio.Task[object]] = {keyboard}
-    while not keyboard.done():
-        store.changed.clear()
-        found = await store.console_of(name)
-        if found != served:
-            for task in tasks - {keyboard}:
-                task.cancel()
-            served, tasks = found, {keyboard}
-            if found:
-                tasks.add(asyncio.create_task(serve(*found, typed, more)))
-                # xl waits for it: so it knows that there is a console.
-                await store.ask(WRITE, f"/local/domain/{found[0]}/console/tty", "/dev/null")
-        changed: asyncio.Task[object] = asyncio.create_task(store.changed.wait())
-        done, _ = await asyncio.wait({changed, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()  # or its error
+    """Serve the guest of that name, whichever domain it is, until Ctrl-]."""
+    async with AsyncEventChannel(EventChannel.open()) as channel:
+        store = XenStore(*await asyncio.open_unix_connection(XENSTORE))
+        await store.ask(WATCH, "/local/domain", "")
+        keyboard = Keyboard()
+        typing: asyncio.Task[object] = asyncio.create_task(keyboard.read())
+        served, serving = None, set[asyncio.Task[object]]()
+        try:
+            while not typing.done():
+                store.changed.clear()
+                found = await store.console_of(name)
+                if found != served:
+                    await stop(serving)
+                    served = found
+                if found and not serving:
+                    serving = {asyncio.create_task(serve(channel, keyboard, *found))}
+                    # xl waits for it: it says that there is a console.
+                    await store.ask(WRITE, f"/local/domain/{found[0]}/console/tty", "/dev/null")
+                changed: asyncio.Task[object] = asyncio.create_task(store.changed.wait())
+                await asyncio.wait({typing, changed, *serving}, return_when="FIRST_COMPLETED")
+                for task in filter(asyncio.Task.done, {typing, *serving}):
+                    task.result()  # or its error
+        finally:
+            await stop(serving)
+
+
+async def stop(tasks: set[asyncio.Task[object]]) -> None:
+    """Cancel tasks, and wait until they have let everything go."""
+    while tasks:
+        task = tasks.pop()
+        task.cancel()
+        await asyncio.wait([task])
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Be the console of a guest, until Ctrl-].")
+    parser.add_argument("name", help="the guest's name")
+    options = parser.parse_args()
     terminal = sys.stdin.isatty() and termios.tcgetattr(0)
     if terminal:
         tty.setraw(0)
     try:
-        asyncio.run(main(sys.argv[1]))
+        asyncio.run(main(options.name))
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:

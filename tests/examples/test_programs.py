@@ -69,9 +69,12 @@ def test_a_frontend_ends_at_ctrl_c_before_there_is_a_backend(device: str, tmp_pa
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_comes_with_its_hint_and_without_a_traceback(name: str, tmp_path: Path) -> None:
-    arguments = ["frontend", str(tmp_path / "page")] if name == "split_driver" else []
+    arguments = {
+        "split_driver": ["frontend", str(tmp_path / "page")],
+        "console_backend": ["guest"],
+    }
     missing = str(tmp_path / "no-device")
-    with running_example(name, *arguments, device=missing) as program:
+    with running_example(name, *arguments.get(name, []), device=missing) as program:
         ended = program.end()
     assert (ended.status, ended.output) == (1, "")
     error, hint = ended.errors.splitlines()
