@@ -9,11 +9,11 @@ In dom0, as root; xenconsoled must not run, because it connects to each guest:
 
     python console_backend.py NAME          # Ctrl-] ends it, and leaves the guest alone
 
-Each index of the ring is a 32-bit word that one end alone writes. Who adds data writes the data, the
-index, and then notifies: who is woken sees all of it. Who takes data reads the index and the data,
-writes its own index, and notifies: the other end may wait for room. An index is written in one piece:
-memoryview does that, struct writes a byte at a time. There is no barrier between the steps: x86 keeps
-their order, elsewhere the system calls around them do.
+Each index of the ring is a 32-bit word that one end alone writes. Who adds data writes the data,
+the index, and then notifies: who is woken sees all of it. Who takes data reads the index and the
+data, writes its own index, and notifies: the other end may wait for room. An index is written in one
+piece: memoryview does that, struct writes a byte at a time. There is no barrier between the steps:
+x86 keeps their order, elsewhere the system calls around them do.
 """
 
 import argparse
