@@ -11,9 +11,9 @@ In dom0, as root; xenconsoled must not run, because it connects to each guest:
 
 Each index of the ring is a 32-bit word that one end alone writes. Who adds data writes the data,
 the index, and then notifies: who is woken sees all of it. Who takes data reads the index and the
-data, writes its own index, and notifies: the other end may wait for room. An index is written in one
-piece: memoryview does that, struct writes a byte at a time. There is no barrier between the steps:
-x86 keeps their order, elsewhere the system calls around them do.
+data, writes its own index, and notifies: the other end may wait for room. An index is written in
+one piece: memoryview does that, struct writes a byte at a time. There is no barrier between the
+steps: x86 keeps their order, elsewhere the system calls around them do.
 """
 
 import argparse
@@ -24,8 +24,7 @@ import struct
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pyxenevtchn import AsyncEventChannel, EventChannel
@@ -119,19 +118,17 @@ def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
     return bool(printed or sent)
 
 
-@contextmanager
-def mapped(domid: int) -> Iterator[mmap.mmap]:
+def map_page(domid: int) -> mmap.mmap:
     """Map a guest's console page. While it is mapped, Xen keeps what is left of a dead guest."""
     with Path("/dev/xen/gntdev").open("r+b", buffering=0) as grants:
         grant = bytearray(GRANT.pack(1, 0, 0, domid, CONSOLE_GRANT))
         fcntl.ioctl(grants, MAP_GRANT_REF, grant)
-        with mmap.mmap(grants.fileno(), mmap.PAGESIZE, offset=GRANT.unpack(grant)[2]) as page:
-            yield page
+        return mmap.mmap(grants.fileno(), mmap.PAGESIZE, offset=GRANT.unpack(grant)[2])
 
 
 async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offered: int) -> None:
     """Be the console of a domain until the task is cancelled."""
-    with mapped(domid) as page, memoryview(page).cast("I") as words:
+    with map_page(domid) as page, memoryview(page).cast("I") as words:
         port = channel.bind_interdomain(domid, offered)
 
         def look() -> None:
@@ -151,6 +148,8 @@ async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offe
 async def main(name: str) -> None:
     """Serve the guest of that name, whichever domain it is, until Ctrl-]."""
     async with AsyncEventChannel(EventChannel.open()) as channel:
+        if not Path(XENSTORE).exists():
+            sys.exit(f"no {XENSTORE}: xenstored does not run here")
         store = XenStore(*await asyncio.open_unix_connection(XENSTORE))
         await store.ask(WATCH, "/local/domain", "")
         keyboard = Keyboard()
