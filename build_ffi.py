@@ -34,14 +34,19 @@ static int turn(int fd, int wake, uint32_t *page, uint32_t room, int64_t left, u
 static int wait_readable(int fd, int wake, uint32_t *page, uint32_t room, int64_t left,
                          uint32_t port);
 static int read_readable(int fd, uint32_t *page, uint32_t room);
+
+static int watch_clock(int fd);
 """
 
 SOURCE = """
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -258,9 +263,28 @@ static int wait_readable(int fd, int wake, uint32_t *words, uint32_t room, int64
 }
 """
 
+# watch_clock: replaces fd by a timer that never expires, and can be read (ECANCELED) once the clock
+# was set since. Python has no timerfd before 3.13. It takes a number that somebody owns already, so
+# that no signal handler can come between the making and the owning.
+CLOCK = """
+static int watch_clock(int fd)
+{
+    struct itimerspec never = { .it_value.tv_sec = LONG_MAX };
+    int timer = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (timer < 0)
+        return -errno;
+    int result = 0;
+    if (timerfd_settime(timer, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0
+        || dup3(timer, fd, O_CLOEXEC) < 0)
+        result = -errno;
+    close(timer);
+    return result;
+}
+"""
+
 ffibuilder = FFI()
 ffibuilder.cdef(DECLARATIONS)
-ffibuilder.set_source("pyxenevtchn._ffi", SOURCE + BATCH)
+ffibuilder.set_source("pyxenevtchn._ffi", SOURCE + BATCH + CLOCK)
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

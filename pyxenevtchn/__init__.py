@@ -25,6 +25,8 @@ from .errors import ChannelClosed, PartialNotify, RingOverflow, StaleHandle
 
 if TYPE_CHECKING:
     from .aio import AsyncEventChannel
+    from .aio_resumes import AsyncResumes
+    from .resumes import Resumes
 
     __version__: str
 
@@ -37,12 +39,14 @@ __all__ = [
     "DOMID_SELF",
     "DOMID_XEN",
     "AsyncEventChannel",
+    "AsyncResumes",
     "Binding",
     "ChannelClosed",
     "Device",
     "EventChannel",
     "PartialNotify",
     "Request",
+    "Resumes",
     "RingOverflow",
     "StaleHandle",
     "Virq",
@@ -59,4 +63,12 @@ def __getattr__(name: str) -> object:
         from .aio import AsyncEventChannel  # noqa: PLC0415 - asyncio costs more than all the rest
 
         return AsyncEventChannel
+    if name == "AsyncResumes":
+        from .aio_resumes import AsyncResumes  # noqa: PLC0415 - as above
+
+        return AsyncResumes
+    if name == "Resumes":
+        from .resumes import Resumes  # noqa: PLC0415 - few need it
+
+        return Resumes
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

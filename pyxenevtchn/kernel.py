@@ -123,6 +123,19 @@ def _turn_blocking(  # noqa: PLR0913, PLR0917 - what turn is called with, and wh
         return lib.read_readable(fd, page, room)
 
 
+def make_clock_timer() -> Descriptor:
+    """Make a descriptor that can be read, with ECANCELED, once the clock was set since the last.
+
+    Raises:
+        OSError: EMFILE.
+    """
+    timer = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC)
+    result = lib.watch_clock(timer.number)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return timer
+
+
 _FUNCTIONS: dict[Request, Callable[..., int]] = {
     request: getattr(lib, request) for request in Request
 }

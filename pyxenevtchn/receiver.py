@@ -12,6 +12,7 @@ from .abi import PORT_BYTES, Request, check_uint32, pack_ports
 from .device import DONE, PAGE_PORTS, PORTS, UNREAD, Page
 from .errors import ChannelClosed, RingOverflow, StaleHandle
 from .handle import Handle
+from .timeouts import POLL_MOST, to_nanoseconds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -19,12 +20,6 @@ else:
     WriteableBuffer = Any
 
 NO_PORTS: tuple[int, ...] = ()
-
-# Longer than anybody waits, in seconds; its nanoseconds fit into 64 bits.
-_LONGEST = 1e9
-
-# The longest wait that poll(2) takes, in milliseconds.
-_POLL_MOST = 2**31 - 1
 
 # What buffers of the machine's own unsigned 32-bit words call their items.
 _WORDS = {"I", "@I", "=I", "<I" if sys.byteorder == "little" else ">I"}
@@ -137,7 +132,7 @@ class Receiver(Handle):
         Raises:
             ChannelClosed: the handle was closed, before or while this waited.
         """
-        left = _nanoseconds(timeout)
+        left = to_nanoseconds(timeout)
         end = time.monotonic_ns() + left
         self._check_usable()
         fd = self._device.fileno()
@@ -146,7 +141,7 @@ class Receiver(Handle):
         poller.register(self._inbox.descriptor, select.POLLIN)
         there = self._inbox.holds_events() and self._inbox.peek()
         while True:
-            milliseconds = 0 if there else None if left < 0 else min(left / 1e6, _POLL_MOST)
+            milliseconds = 0 if there else None if left < 0 else min(left / 1e6, POLL_MOST)
             ready = dict(poller.poll(milliseconds))
             if self.closed:
                 self._closed_while_it_waited()
@@ -185,7 +180,7 @@ class Receiver(Handle):
         if timeout is None:
             nanoseconds = -1
         else:
-            nanoseconds = 0 if timeout == 0 and type(timeout) is int else _nanoseconds(timeout)
+            nanoseconds = 0 if timeout == 0 and type(timeout) is int else to_nanoseconds(timeout)
         inbox = self._inbox
         if inbox.left or inbox.batches or inbox.reserved:
             return self._take(nanoseconds, PAGE_PORTS, unmask)
@@ -240,7 +235,7 @@ class Receiver(Handle):
             RingOverflow: events were dropped, and ``on_overflow`` is None.
             ChannelClosed: the handle was closed, before or during the loop.
         """
-        return self._events(_nanoseconds(timeout), on_overflow)
+        return self._events(to_nanoseconds(timeout), on_overflow)
 
     def reset(self) -> None:
         """Empty the ring, pending events included, and clear an overflow.
@@ -419,23 +414,6 @@ class Receiver(Handle):
     def _fail_turn(self, page: Page, most: int, result: int) -> NoReturn:
         done = page.words[DONE]
         self._fail("write" if done else "read", (PORT_BYTES * (done or most),), -result)
-
-
-def _nanoseconds(timeout: float | None) -> int:
-    """Return a timeout in nanoseconds; -1 for None.
-
-    Raises:
-        ValueError: the timeout is negative or not a number.
-    """
-    if timeout is None:
-        return -1
-    try:
-        valid = timeout >= 0
-    except ArithmeticError:
-        valid = False  # a Decimal that is not a number
-    if not valid:
-        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
-    return int(float(min(timeout, _LONGEST)) * 1e9)
 
 
 def _leave_out(words: memoryview, count: int, unbound: Mapping[int, None]) -> int:

@@ -16,11 +16,9 @@ from ..descriptors import BorrowedDescriptor, make_dead
 from ..descriptors import Descriptor as OwnDescriptor
 from ..device import DONE, PORTS, UNREAD, Device, Page
 from ..errors import ChannelClosed, operation_error
+from ..timeouts import POLL_MOST
 from .descriptor import Descriptor, identity
 from .linux import Kernel
-
-# The longest wait that poll(2) takes, in milliseconds.
-_POLL_MOST = 2**31 - 1
 
 
 class File(Protocol):
@@ -291,7 +289,7 @@ def _poll(fd: int, wake: int, left: int) -> tuple[Collection[int], int]:
     if left < 0:
         return dict(poller.poll()), left
     begin = time.monotonic_ns()
-    ready = poller.poll(min(left / 1e6, _POLL_MOST))
+    ready = poller.poll(min(left / 1e6, POLL_MOST))
     return dict(ready), max(0, left - (time.monotonic_ns() - begin))
 
 

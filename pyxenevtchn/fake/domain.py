@@ -3,12 +3,15 @@
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from ..abi import Request
 from ..channel import EventChannel
+from ..descriptors import Descriptor
+from ..resumes import Resumes
 from .descriptor import PollDescriptor
 from .device import Description, FakeDevice
 from .driver import OpenFile
@@ -118,6 +121,8 @@ class Domain:
         self._lock = domains.lock
         self._domains = domains
         self._lives = lives
+        # Each goes with its Resumes object.
+        self._clocks: weakref.WeakSet[Descriptor] = weakref.WeakSet()
         domains.kernels[self] = kernel
 
     @property
@@ -172,6 +177,19 @@ class Domain:
                 raise
             return OpenFile(self._kernel, on_poll)
 
+    def resumes(self) -> Resumes:
+        """Hear of this domain's resumes, as a process in it would: ``restore`` and ``checkpoint``.
+
+        For this process alone: the clients of a server hear the clock of their own machine.
+
+        Raises:
+            OSError: EMFILE.
+        """
+        clock = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        with self._lock:
+            self._clocks.add(clock)
+        return Resumes(clock)
+
     @property
     def _name(self) -> str:
         return f"fake:?domid={self.domid}" if self.domid else "fake:"
@@ -224,6 +242,7 @@ class Domain:
         """
         with self._running("checkpointed"):
             self._lives.checkpoint()
+            self._set_clocks()
 
     def save(self) -> None:
         """Save the domain to a file, as ``xl save`` does; ``restore`` brings it back.
@@ -258,6 +277,7 @@ class Domain:
             del self._domains.saved[self.domid]
             self._lives.restore(self._kernel)
             self._domains.kernels[self] = self._kernel
+            self._set_clocks()
 
     def shutdown(self) -> None:
         """Let the domain shut itself down; the toolstack destroys what is left.
@@ -308,6 +328,11 @@ class Domain:
                 raise ValueError("dom0 cannot be destroyed")
             del self._domains.kernels[self]
             self._lives.destroy(self._kernel)
+
+    def _set_clocks(self) -> None:
+        """Tell whoever listens to the domain's clock that it was set, as it is at a resume."""
+        for clock in list(self._clocks):
+            os.eventfd_write(clock.number, 1)
 
     def _end(self, how: str) -> None:
         with self._running(how):

@@ -382,3 +382,24 @@ def test_events_that_wait_are_lost_with_a_save(delivery: str) -> None:
         xen.deliver()
         assert len(channel.wait(0)) == 1
     release(device)
+
+
+# Hearing of it.
+
+
+def test_who_listens_hears_of_a_restore_and_of_a_checkpoint_alone(
+    xen: Hypervisor, guest: Domain
+) -> None:
+    other = xen.create_domain()
+    with guest.resumes() as resumes, other.resumes() as others:
+        guest.pause()
+        guest.unpause()
+        guest.save()
+        assert not resumes.wait(0)
+        guest.restore()
+        assert resumes.wait(0)
+        guest.checkpoint()
+        assert resumes.wait(0)
+        guest.destroy()
+        assert not resumes.wait(0)
+        assert not others.wait(0)

@@ -17,12 +17,14 @@ from pyxenevtchn import (
     DOMID_SELF,
     DOMID_XEN,
     AsyncEventChannel,
+    AsyncResumes,
     Binding,
     ChannelClosed,
     Device,
     EventChannel,
     PartialNotify,
     Request,
+    Resumes,
     RingOverflow,
     StaleHandle,
     Virq,
@@ -160,6 +162,23 @@ async def waiting(handle: EventChannel) -> None:
         async with aclosing(channel.port_events(5)) as port_events:
             assert_type(await anext(port_events), int)
         channel.close()
+
+
+async def resuming(domain: Domain) -> None:
+    assert_type(domain.resumes(), Resumes)
+    with Resumes() as resumes:
+        assert_type(resumes, Resumes)
+        assert_type(resumes.fileno(), int)
+        assert_type(resumes.wait(), bool)
+        assert_type(resumes.wait(0.5), bool)
+        assert_type(resumes.closed, bool)
+        resumes.close()
+    async with AsyncResumes(Resumes()) as waiting:
+        assert_type(waiting, AsyncResumes)
+        assert_type(waiting.resumes, Resumes)
+        assert_type(waiting.closed, bool)
+        await waiting.wait()
+        waiting.close()
 
 
 def devices(device: Device, fake: FakeDevice) -> None:

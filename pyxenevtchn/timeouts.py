@@ -1,0 +1,24 @@
+"""How long a call waits."""
+
+POLL_MOST = 2**31 - 1
+"""The longest wait that poll(2) and epoll_wait(2) take, in milliseconds."""
+
+# Longer than anybody waits, in seconds; its nanoseconds fit into 64 bits.
+_LONGEST = 1e9
+
+
+def to_nanoseconds(timeout: float | None) -> int:
+    """Return a timeout in nanoseconds; -1 for None.
+
+    Raises:
+        ValueError: the timeout is negative or not a number.
+    """
+    if timeout is None:
+        return -1
+    try:
+        valid = timeout >= 0
+    except ArithmeticError:
+        valid = False  # a Decimal that is not a number
+    if not valid:
+        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
+    return int(float(min(timeout, _LONGEST)) * 1e9)
