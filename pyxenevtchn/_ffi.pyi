@@ -34,6 +34,9 @@ class _Lib:
         self, fd: int, wake: int, page: Pointer, room: int, left: int, port: int, /
     ) -> int: ...
     def read_readable(self, fd: int, page: Pointer, room: int, /) -> int: ...
+    def port_status(
+        self, privcmd: int, domid: int, first: int, words: Pointer, room: int, /
+    ) -> int: ...
 
 ffi: _FFI
 lib: _Lib
