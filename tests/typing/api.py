@@ -119,6 +119,7 @@ def events(channel: EventChannel) -> None:
     assert_type(channel.recover(), frozenset[int])
     assert_type(channel.domain_exists(7), bool)
     assert_type(channel.stale, bool)
+    assert_type(channel.check_stale(), bool)
     assert_type(channel.mark_stale(), None)
 
 
@@ -148,6 +149,7 @@ async def waiting(handle: EventChannel) -> None:
         channel.unbind(5)
         channel.notify(5)
         assert_type(channel.notify_many([5]), int)
+        assert_type(channel.check_stale(), bool)
         assert_type(channel.unmask(5), int)
         assert_type(await channel.read(), list[int])
         await channel.wait(5)
