@@ -1,4 +1,4 @@
-"""Builds pyxenevtchn._ffi: the requests of /dev/xen/evtchn, one C function each.
+"""Builds pyxenevtchn._ffi: the requests of /dev/xen/evtchn, one C function each, and a hypercall.
 
 The structs are declared here and not taken from <xen/evtchn.h>, because distributions still ship
 headers without BIND_STATIC (Linux 6.6), and many machines have none. Where there is one, the
@@ -36,6 +36,7 @@ static int wait_readable(int fd, int wake, uint32_t *page, uint32_t room, int64_
 static int read_readable(int fd, uint32_t *page, uint32_t room);
 
 static int watch_clock(int fd);
+static int port_status(int privcmd, uint16_t domid, uint32_t first, uint32_t *words, uint32_t room);
 """
 
 SOURCE = """
@@ -44,8 +45,10 @@ SOURCE = """
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -282,9 +285,79 @@ static int watch_clock(int fd)
 }
 """
 
+# port_status: EVTCHNOP_status of each port of a domain, from the first on, until one is higher than
+# the domain has any. Four words each: state, vCPU, and what it is bound to. Returns how many.
+#
+# Xen reads and writes the argument by its address, so the page has to stay where it is: one of
+# /dev/xen/hypercall does. Linux before 4.18 has no such device.
+HYPERCALL = """
+struct hypercall { uint64_t number, arguments[5]; };
+
+#define IOCTL_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct hypercall))
+
+enum { EVENT_CHANNEL_OP = 32, STATUS = 5 };
+enum { CLOSED, UNBOUND, INTERDOMAIN, PIRQ, VIRQ, IPI, XEN };
+
+struct status_argument {
+    uint16_t domid;
+    uint32_t port;
+    uint32_t state, vcpu;
+    union {
+        struct { uint16_t domid; uint32_t port; } remote;
+        uint32_t number;
+    };
+};
+_Static_assert(sizeof(struct status_argument) == 24, "evtchn_status");
+
+static void *map_argument(void)
+{
+    int protection = PROT_READ | PROT_WRITE;
+    int fd = open("/dev/xen/hypercall", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return mmap(NULL, sizeof(struct status_argument), protection,
+                    MAP_SHARED | MAP_ANONYMOUS | MAP_LOCKED | MAP_POPULATE, -1, 0);
+    void *page = mmap(NULL, sizeof(struct status_argument), protection, MAP_SHARED, fd, 0);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return page;
+}
+
+static int port_status(int privcmd, uint16_t domid, uint32_t first, uint32_t *words, uint32_t room)
+{
+    struct status_argument *status = map_argument();
+    if (status == MAP_FAILED)
+        return -errno;
+    struct hypercall call = { EVENT_CHANNEL_OP, { STATUS, (uintptr_t)status } };
+    int error = 0;
+    uint32_t done = 0;
+    for (; done < room; done++, words += 4) {
+        *status = (struct status_argument){ .domid = domid, .port = first + done };
+        int result = request(privcmd, IOCTL_HYPERCALL, &call);
+        if (result == -EINVAL)
+            break;
+        /* Xen says EACCES of a port whose events it takes itself. Port 0 is nobody's: of that it is
+         * the policy that says so. */
+        if (result == -EACCES && status->port != 0)
+            status->state = XEN;
+        else if (result < 0) {
+            error = result;
+            break;
+        }
+        bool is_remote = status->state == UNBOUND || status->state == INTERDOMAIN;
+        words[0] = status->state;
+        words[1] = status->vcpu;
+        words[2] = is_remote ? status->remote.domid : status->number;
+        words[3] = is_remote ? status->remote.port : 0;
+    }
+    munmap(status, sizeof(struct status_argument));
+    return error ? error : (int)done;
+}
+"""
+
 ffibuilder = FFI()
 ffibuilder.cdef(DECLARATIONS)
-ffibuilder.set_source("pyxenevtchn._ffi", SOURCE + BATCH + CLOCK)
+ffibuilder.set_source("pyxenevtchn._ffi", SOURCE + BATCH + CLOCK + HYPERCALL)
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

@@ -220,6 +220,11 @@ bool is_device(const char *path)
     return path && !strcmp(path, "/dev/xen/evtchn") && lines_wanted();
 }
 
+bool is_privcmd(const char *path)
+{
+    return path && !strcmp(path, "/dev/xen/privcmd") && lines_wanted();
+}
+
 /* Takes the answer to an open, and the descriptor that comes along with it. */
 static int receive_descriptor(int line, int flags)
 {

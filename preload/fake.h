@@ -15,6 +15,9 @@
 /* Tells whether the path is the device's, and a fake of it is there. */
 bool is_device(const char *path);
 
+/* Tells whether the path is that of the driver for hypercalls, where there is a fake. */
+bool is_privcmd(const char *path);
+
 /* Opens the device that the environment names, with the flags of open(2). */
 int fake_open(int flags);
 

@@ -32,28 +32,32 @@ ssize_t __read_chk(int, void *, size_t, size_t);
         va_end(rest);                                                                              \
     }
 
+/* Hypercalls would be those of the machine's own Xen, if it has one, and not of the fake's. */
+#define OPENED(path, flags, by_next)                                                               \
+    (is_device(path) ? fake_open(flags) : is_privcmd(path) ? (errno = ENOENT, -1) : (by_next))
+
 #define OPEN(name)                                                                                 \
     EXPORT int name(const char *path, int flags, ...)                                              \
     {                                                                                              \
         TAKE_MODE(flags)                                                                           \
-        return is_device(path) ? fake_open(flags) : NEXT(name)(path, flags, mode);                 \
+        return OPENED(path, flags, NEXT(name)(path, flags, mode));                                 \
     }
 #define OPENAT(name)                                                                               \
     EXPORT int name(int at, const char *path, int flags, ...)                                      \
     {                                                                                              \
         TAKE_MODE(flags)                                                                           \
-        return is_device(path) ? fake_open(flags) : NEXT(name)(at, path, flags, mode);             \
+        return OPENED(path, flags, NEXT(name)(at, path, flags, mode));                             \
     }
 /* What a program that was compiled with _FORTIFY_SOURCE calls where it gives no mode. */
 #define OPEN_2(name)                                                                               \
     EXPORT int name(const char *path, int flags)                                                   \
     {                                                                                              \
-        return is_device(path) ? fake_open(flags) : NEXT(name)(path, flags);                       \
+        return OPENED(path, flags, NEXT(name)(path, flags));                                       \
     }
 #define OPENAT_2(name)                                                                             \
     EXPORT int name(int at, const char *path, int flags)                                           \
     {                                                                                              \
-        return is_device(path) ? fake_open(flags) : NEXT(name)(at, path, flags);                   \
+        return OPENED(path, flags, NEXT(name)(at, path, flags));                                   \
     }
 
 OPEN(open)

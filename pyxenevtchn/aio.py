@@ -113,6 +113,10 @@ class AsyncEventChannel:
         """As EventChannel.domain_exists."""
         return self.channel.domain_exists(domid)
 
+    def check_stale(self) -> bool:
+        """As EventChannel.check_stale; tasks that wait get StaleHandle where it is True."""
+        return self.channel.check_stale()
+
     def notify(self, port: SupportsIndex) -> None:
         """As EventChannel.notify."""
         self.channel.notify(port)

@@ -9,7 +9,8 @@ from typing import Self, SupportsIndex, cast
 from .abi import Request, check_domid, check_uint32, pack_ports
 from .bindings import Binding
 from .device import Device
-from .errors import ChannelClosed, is_stale, partial_notify
+from .errors import ChannelClosed, StaleHandle, is_stale, partial_notify, stale_bind, virq_hint
+from .holders import describe_holder, virq_port
 from .opening import adopt_device, open_device
 from .receiver import Receiver
 
@@ -118,15 +119,23 @@ class EventChannel(Receiver):
             virq: a Virq, or its number.
 
         Raises:
-            FileExistsError: the VIRQ is already bound in this domain (hypervisor); or the domain
-                was restored, and the handle is stale (driver).
+            FileExistsError: the VIRQ is already bound in this domain (hypervisor); the note says
+                at which port, and what is known of its holder, where ``check_stale`` works.
+            StaleHandle: this domain was restored, and the handle's ports are gone, as
+                ``check_stale`` tells; where it cannot, it is a FileExistsError too.
             PermissionError: the handle is restricted (driver).
             OSError: EINVAL for a VIRQ that Xen does not have, EBUSY where this domain is not the
                 one that handles it (Xen 4.21 and newer; older ones bind it and it never fires),
                 ENOSPC when the domain has no port left.
         """
         virq = check_uint32("virq", virq)
-        return self._bind(Binding(Request.BIND_VIRQ, virq), virq)
+        try:
+            return self._bind(Binding(Request.BIND_VIRQ, virq), virq)
+        except FileExistsError as error:
+            stale = self._look_into(virq, error)
+            if stale is None:
+                raise
+        raise stale
 
     def bind_interdomain(self, remote_domain: SupportsIndex, remote_port: SupportsIndex) -> int:
         """Connect a new port to another domain's unbound port and return it; it is unmasked.
@@ -326,6 +335,24 @@ class EventChannel(Receiver):
             elif results and is_stale(binding.request, -results[0]):
                 self._set_stale()
             raise
+
+    def _look_into(self, virq: int, error: FileExistsError) -> StaleHandle | None:
+        """Find out what it means that a VIRQ is bound already, and note it on the error.
+
+        Returns:
+            What to raise instead, if the handle is stale.
+        """
+        try:
+            if self.check_stale():
+                return stale_bind(virq, self.name)
+            port = virq_port(self._device.port_table(), virq)
+            if port is not None:
+                holder = describe_holder(port, self._bindings, self.fileno())
+                error.__notes__ = [virq_hint(virq, port.port, holder)]
+        except (OSError, ValueError, RuntimeError) as failure:
+            if isinstance(failure, OSError) and not failure.errno:
+                raise  # a signal handler's
+        return None
 
     def _take_back(self, port: int) -> None:
         """Unbind a port whose binding an exception has kept from the caller."""

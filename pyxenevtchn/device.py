@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from .abi import PORT_BYTES, Packed, Request
 from .errors import operation_error
+from .ports import Port
 
 PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
 """The most ports that the driver reads or writes in one call."""
@@ -41,7 +42,7 @@ class Page:
 
 
 class Device(Protocol):
-    """One open file of the driver: its file operations, and nothing else.
+    """One open file of the driver: its file operations, and what Xen tells of the domain's ports.
 
     Poll has no method: it is what select, poll and epoll say of ``fileno()``, for everybody.
 
@@ -97,6 +98,13 @@ class Device(Protocol):
 
         Returns:
             How many were sent, and the errno of the next one; 0 where all were.
+        """
+
+    def port_table(self) -> tuple[Port, ...]:
+        """List the ports of the device's domain, by number, as the hypervisor has them.
+
+        Raises:
+            OSError: it cannot be known; a note says what to do.
         """
 
     def ioctl(self, request: Request, *arguments: int) -> int:

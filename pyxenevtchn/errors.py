@@ -17,7 +17,7 @@ a note on the exception (PEP 678).
 import errno
 import os
 
-from .abi import KERNEL, Request, Virq, virq_holder, virq_name
+from .abi import DOMID_SELF, KERNEL, Request, Virq, virq_holder, virq_name
 
 
 class RingOverflow(OSError):
@@ -101,6 +101,25 @@ def stale_handle(device: str) -> StaleHandle:
     return error
 
 
+def stale_bind(virq: int, device: str) -> StaleHandle:
+    """Make the exception for a bind of a VIRQ by which a handle was found to be stale."""
+    call = f"{Request.BIND_VIRQ}({_describe(Request.BIND_VIRQ, (virq,))})"
+    error = StaleHandle(errno.EEXIST, f"{call}: {os.strerror(errno.EEXIST)}", device)
+    error.add_note(_RESTORED)
+    return error
+
+
+def virq_hint(virq: int, port: int, holder: str) -> str:
+    """Say who has a VIRQ that is bound already.
+
+    Args:
+        virq: the VIRQ.
+        port: where this domain has it.
+        holder: who holds the port.
+    """
+    return f"{_ONCE}: port {port} has {virq_name(virq)}, and its holder is {holder}"
+
+
 def partial_notify(port: int, sent: int, number: int, device: str) -> PartialNotify:
     """Make the exception for a port that ended notify_many, after so many had been notified."""
     cause = operation_error(Request.NOTIFY, (port,), number, device)
@@ -117,6 +136,43 @@ def open_error(error: OSError, path: str) -> OSError:
     if hint:
         error.add_note(hint)
     return error
+
+
+def privcmd_error(error: OSError, domid: int | None = None) -> OSError:
+    """Add to an error of privcmd what to do about it.
+
+    Args:
+        error: of open(2), or of the hypercall.
+        domid: whose ports were asked for; None where the node could not be opened.
+    """
+    hint = _open_privcmd_hint(error.errno) if domid is None else _status_hint(error.errno, domid)
+    if hint:
+        error.add_note(hint)
+    return error
+
+
+def _status_hint(number: int | None, domid: int) -> str | None:
+    if number == errno.ESRCH:
+        return _NO_DOMAIN
+    if number not in {errno.EPERM, errno.EACCES}:
+        return None
+    if domid == DOMID_SELF:
+        return (
+            "Linux lets no domU ask about its own ports (XSA-482), unless its module xen-privcmd is"
+            " loaded with unrestricted=1, or the kernel has xen_privcmd.unrestricted=1 on its"
+            " command line; in dom0, Xen's policy forbids it (XSM FLASK)"
+        )
+    return f"Xen tells dom0 alone about the ports of domain {domid}: run this in dom0"
+
+
+def _open_privcmd_hint(number: int | None) -> str | None:
+    if number in {errno.EACCES, errno.EPERM}:
+        return "Xen is asked through privcmd, which is root's: run as root"
+    if number not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
+        return None
+    if not _under_xen():
+        return _NO_XEN
+    return "Xen is asked through privcmd, whose driver is not loaded: modprobe xen-privcmd"
 
 
 def _describe(operation: str, arguments: tuple[int, ...]) -> str:
@@ -137,22 +193,24 @@ def _virq_holder_hint(virq: int) -> str:
 
 def _virq_holder(virq: int) -> str:
     name = virq_name(virq)
-    once = "a VIRQ can be bound once in a domain"
     holder = virq_holder(virq)
     if holder == KERNEL:
         dom0 = "dom0" if virq_holder(virq, "pvh") == KERNEL else "a PV dom0"
-        return f"{once}, and in {dom0} the kernel itself holds {name}"
+        return f"{_ONCE}, and in {dom0} the kernel itself holds {name}"
     if virq == Virq.DEBUG:
-        return f"{once}; another handle holds {name}, or the kernel, where its ABI is 2-level"
+        return f"{_ONCE}; another handle holds {name}, or the kernel, where its ABI is 2-level"
     if holder:
-        return f"{once}; {name} is usually held by {holder}"
-    return f"{once}; another handle holds {name}, this one perhaps"
+        return f"{_ONCE}; {name} is usually held by {holder}"
+    return f"{_ONCE}; another handle holds {name}, this one perhaps"
 
 
 STALE_HINT = (
     "open a new handle, bind anew there, and leave this one alone: to close its descriptor is a"
     " kernel BUG, and so is the end of the process; reboot the domain when it suits"
 )
+_NO_DOMAIN = "no domain has that domid; `xl list` shows them"
+_RESTORED = f"this domain was restored: {STALE_HINT}"
+_ONCE = "a VIRQ can be bound once in a domain"
 
 _RESTRICTED = "the handle is restricted: only its one domain can be bound, and nothing lifts it"
 _RESTRICTED_OR_FLASK = f"{_RESTRICTED}; where it is not, Xen's policy forbids it (XSM FLASK)"
@@ -170,8 +228,8 @@ _HINTS: dict[tuple[str, int], str] = {
     (Request.BIND_VIRQ, errno.EACCES): _RESTRICTED,
     (Request.BIND_UNBOUND_PORT, errno.EACCES): _RESTRICTED_OR_FLASK,
     (Request.BIND_INTERDOMAIN, errno.EACCES): _RESTRICTED_OR_FLASK,
-    (Request.BIND_UNBOUND_PORT, errno.EEXIST): f"this domain was restored: {STALE_HINT}",
-    (Request.BIND_INTERDOMAIN, errno.EEXIST): f"this domain was restored: {STALE_HINT}",
+    (Request.BIND_UNBOUND_PORT, errno.EEXIST): _RESTORED,
+    (Request.BIND_INTERDOMAIN, errno.EEXIST): _RESTORED,
     (Request.BIND_UNBOUND_PORT, errno.EPERM): (
         f"{_SILO}; XSM FLASK says so where no domain has that domid"
     ),
@@ -179,7 +237,7 @@ _HINTS: dict[tuple[str, int], str] = {
     (Request.BIND_UNBOUND_PORT, errno.ESRCH): (
         "no domain has that domid, and Xen's policy (XSM SILO) wants one to"
     ),
-    (Request.BIND_INTERDOMAIN, errno.ESRCH): "no domain has that domid; `xl list` shows them",
+    (Request.BIND_INTERDOMAIN, errno.ESRCH): _NO_DOMAIN,
     (Request.BIND_INTERDOMAIN, errno.EINVAL): (
         "the remote port must be unbound and allocated for this domain: perhaps the remote side"
         " has not allocated it yet, allocated it for another domain, or somebody has bound it"
@@ -211,16 +269,20 @@ _HINTS: dict[tuple[str, int], str] = {
 }
 
 
+_NO_XEN = "this machine does not run under Xen; without one, use the fake: XENEVTCHN_DEVICE=fake:"
+
+
+def _under_xen() -> bool:
+    return os.path.exists("/proc/xen") or os.path.exists("/sys/hypervisor/type")
+
+
 def _open_hint(number: int | None, path: str) -> str | None:
-    under_xen = os.path.exists("/proc/xen") or os.path.exists("/sys/hypervisor/type")
     if number in {errno.EACCES, errno.EPERM}:
         return f"run as root, or give your user read and write access to {path} (a udev rule)"
     if number not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
         return None
-    if not under_xen:
-        return (
-            "this machine does not run under Xen; without one, use the fake: XENEVTCHN_DEVICE=fake:"
-        )
+    if not _under_xen():
+        return _NO_XEN
     if not os.path.exists("/sys/module/xen_evtchn"):
         return "the driver is not loaded: modprobe xen-evtchn"
     return f"the driver is loaded but {path} is not its node: look for `evtchn` in /proc/misc"

@@ -99,6 +99,36 @@ class Handle:
         if self.bindings or not self._bindings.complete:
             self._set_stale()
 
+    def check_stale(self) -> bool:
+        """Ask Xen whether the ports in ``bindings`` are still the handle's; mark it stale if not.
+
+        True is proof, and the handle is as after ``mark_stale``: Xen has closed a port of it, or
+        has something else at its number. False is none where somebody has bound the like since
+        the restore, and got the same number: ask before anything is bound anew. Of an adopted
+        handle only the ports in ``bindings`` are asked about, and one that was unbound by way of
+        a duplicate of the descriptor is lost.
+
+        It takes root, and the driver xen-privcmd.
+
+        Raises:
+            OSError: it cannot be known, and the handle is as before; a note says what to do.
+            ChannelClosed: the handle is closed.
+        """
+        if self.closed or self._inherited:
+            self._refuse()
+        if self.stale or self._has_lost_ports():
+            # Made twice it finishes what a signal handler may have interrupted.
+            self._set_stale()
+        if self.closed:
+            self._refuse()
+        return self.stale
+
+    def _has_lost_ports(self) -> bool:
+        bindings = self._bindings
+        # Nobody binds or unbinds a port between Xen's answer and the comparison.
+        with bindings.lock:
+            return bool(self.bindings) and bindings.has_lost(self._device.port_table())
+
     def _set_stale(self) -> None:
         if self.closed or self._inherited:
             return

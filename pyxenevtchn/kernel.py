@@ -1,4 +1,4 @@
-"""The device itself, /dev/xen/evtchn: the one module that calls the compiled code."""
+"""The device itself, /dev/xen/evtchn."""
 
 import errno
 import os
@@ -8,18 +8,13 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
-try:
-    from ._ffi import ffi, lib
-except ModuleNotFoundError as _error:
-    _error.add_note(
-        "this is a source folder in which nothing has been compiled: run"
-        " `pip install --editable .` there, or start Python in another folder"
-    )
-    raise
+from . import privcmd
 from .abi import PORT_BYTES, Packed, Request
+from .compiled import ffi, lib
 from .descriptors import BorrowedDescriptor, Descriptor, make_dead
 from .device import Device, Page
 from .errors import open_error
+from .ports import Port
 
 
 class KernelDevice(Device):
@@ -73,6 +68,9 @@ class KernelDevice(Device):
         count = len(ports) // PORT_BYTES
         result = lib.notify_many(self._fd, ffi.from_buffer("uint32_t[]", ports), count)
         return result & 0xFFFF_FFFF, result >> 32
+
+    def port_table(self) -> tuple[Port, ...]:
+        return privcmd.port_table()
 
 
 def open_kernel(path: str, *, nonblocking: bool, cloexec: bool) -> KernelDevice:

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from pyxenevtchn import Request, RingOverflow, Virq
-from pyxenevtchn.errors import operation_error
+from pyxenevtchn import DOMID_SELF, Request, RingOverflow, Virq
+from pyxenevtchn.errors import operation_error, privcmd_error
 
 DEVICE = "/dev/xen/evtchn"
 
@@ -78,7 +78,22 @@ def test_what_the_configuration_forbids(
     assert word in operation_error(operation, arguments, number, DEVICE).__notes__[0]
 
 
+@pytest.mark.parametrize(
+    ("number", "domid", "word"),
+    [
+        (errno.EACCES, None, "run as root"),
+        (errno.EPERM, 3, "run this in dom0"),
+        (errno.EACCES, DOMID_SELF, "Xen's policy"),
+        (errno.ESRCH, 3, "xl list"),
+    ],
+)
+def test_what_it_takes_to_ask_xen(number: int, domid: int | None, word: str) -> None:
+    (hint,) = privcmd_error(OSError(number, "", DEVICE), domid).__notes__
+    assert word in hint
+
+
 def test_an_errno_without_advice_has_no_hint() -> None:
+    assert not hasattr(privcmd_error(OSError(errno.EIO, "", DEVICE)), "__notes__")
     error = operation_error(Request.RESET, (), errno.EIO, DEVICE)
     assert "reset()" in str(error)
     assert not hasattr(error, "__notes__")

@@ -25,6 +25,14 @@ def press_debug_key(unavailable: Callable[[str], NoReturn]) -> None:
     subprocess.run([_programs(unavailable) / "xl", "debug-keys", "h"], check=True, timeout=TIMEOUT)
 
 
+def list_ports(unavailable: Callable[[str], NoReturn]) -> str:
+    """Return what lsevtchn writes of dom0's ports."""
+    command = [_programs(unavailable) / "lsevtchn"]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=TIMEOUT
+    ).stdout
+
+
 @contextmanager
 def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
     """Run xenstored for as long as the context lasts."""

@@ -18,6 +18,7 @@ COMMANDS = (
     "notify",
     "ping",
     "pong",
+    "ports",
     "selftest",
     "top",
     "virqs",

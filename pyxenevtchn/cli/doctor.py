@@ -20,7 +20,8 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
     """Tell whether the device can be used, and what to do if not.
 
     It looks at the kernel, Xen, the domain, the driver, the node and its permissions, opens the
-    device, and tells whether the kernel knows BIND_STATIC. It touches nobody's port. The exit
+    device, and tells whether the kernel knows BIND_STATIC, and which VIRQs this domain has bound.
+    It touches nobody's port. The exit
     status is 0 only when the device can be used.
 
     The object of --json, each finding by its name and its hint where there is one:
@@ -30,8 +31,8 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
      "usable": true, "device": "/dev/xen/evtchn",
      "findings": {"xen": {"ok": true, "text": "...", "hint": null}, ...}}
 
-    The version is that of pyxenevtchn. The names are kernel, xen, domain, driver, node, open and
-    bind_static, and device for a fake; what cannot be known is left out.
+    The version is that of pyxenevtchn. The names are kernel, xen, domain, driver, node, open,
+    bind_static and ports, and device for a fake; what cannot be known is left out.
     """  # noqa: D301 - click's mark of what is not to be wrapped
     findings = list(examine(device))
     usable = any(finding.name == "open" and finding.ok for finding in findings)

@@ -4,11 +4,10 @@ import errno
 
 import click
 
-from ..abi import UINT32_MAX, virq_name
-from ..fake.domain import OPERATIONS, Port
+from ..abi import UINT32_MAX
+from ..fake.domain import OPERATIONS
 from ..fake.hypervisor import GUEST_PORTS
 from ..fake.remote import RemoteHypervisor
-from ..fake.xen import State
 from .fake_options import on_server, socket_option, socket_path
 from .options import ADDRESS, DOMAIN, VIRQ
 
@@ -29,18 +28,6 @@ def raise_virq(server: RemoteHypervisor, virq: int, domid: int | None) -> None:
     VIRQ is a name or a number. Where nobody has bound it nothing happens.
     """
     server.raise_virq(virq, domid)
-
-
-@click.command()
-@click.argument("domid", type=DOMAIN, default=0)
-@on_server
-def ports(server: RemoteHypervisor, domid: int) -> None:
-    """List a domain's ports, as lsevtchn does.
-
-    The domain is DOMID, or dom0.
-    """
-    for port in server.ports(domid):
-        click.echo(_describe(port))
 
 
 @click.command("set-virq-handler")
@@ -206,7 +193,6 @@ def check_clean(server: RemoteHypervisor) -> None:
 
 CONTROLS = (
     raise_virq,
-    ports,
     set_virq_handler,
     deliver,
     create_domain,
@@ -223,33 +209,3 @@ CONTROLS = (
     check_clean,
 )
 """The commands."""
-
-
-def _describe(port: Port) -> str:
-    match port.state:
-        case State.UNBOUND:
-            what = f"Interdomain (Waiting connection) - Remote Domain {port.remote_domid}"
-        case State.INTERDOMAIN:
-            what = (
-                f"Interdomain (Connected) - Remote Domain {port.remote_domid},"
-                f" Port {port.remote_port}"
-            )
-        case State.VIRQ:
-            what = f"Virtual IRQ {port.virq} ({virq_name(port.virq or 0)})"
-        case State.IPI:
-            what = "IPI"
-        case State.PIRQ:
-            what = "Physical IRQ"
-    marks = [
-        word
-        for word, given in (
-            ("kernel", port.kernel),
-            (port.daemon or "", port.daemon),
-            ("static", port.static),
-            ("pending", port.pending),
-            ("masked", port.masked),
-        )
-        if given
-    ]
-    suffix = f" [{', '.join(marks)}]" if marks else ""
-    return f"{port.port:4}: VCPU 0: {what}{suffix}"

@@ -5,11 +5,14 @@ import os
 import platform
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from ..abi import UINT32_MAX
+from ..abi import UINT32_MAX, virq_name
 from ..channel import EventChannel
+from ..device import Device
+from ..opening import open_device
 from .options import is_fake
 
 # Bit 11 of Xen's features: XENFEAT_dom0 of its public headers.
@@ -137,6 +140,8 @@ def _open(device: str) -> Iterator[Finding]:
         with EventChannel.open(device) as channel:
             # Not every file that opens is the driver: a request without an effect tells.
             knows_static = _knows_static(channel)
+        with closing(open_device(device)) as opened:
+            ports = _ports(opened)
     except (OSError, ValueError) as error:
         text = error.strerror if isinstance(error, OSError) else None
         notes: list[str] = getattr(error, "__notes__", [])
@@ -145,6 +150,19 @@ def _open(device: str) -> Iterator[Finding]:
     yield Finding("open", ok=True, text=f"{device} can be opened")
     text = "this kernel knows it" if knows_static else "this kernel lacks it: Linux 6.6 has it"
     yield Finding("bind_static", ok=True, text=text)
+    yield ports
+
+
+def _ports(device: Device) -> Finding:
+    try:
+        table = device.port_table()
+    except OSError as error:
+        hint = "; ".join(getattr(error, "__notes__", ())) or None
+        return Finding("ports", ok=True, text=f"not known: {error.strerror}", hint=hint)
+    bound = [(virq_name(port.virq), port.port) for port in table if port.virq is not None]
+    virqs = ", ".join(f"{name} (port {port})" for name, port in bound) or "none"
+    text = f"this domain has {len(table)}; the VIRQs: {virqs}"
+    return Finding("ports", ok=True, text=text)
 
 
 def _knows_static(channel: EventChannel) -> bool:

@@ -1,6 +1,7 @@
 """How the commands write: results on standard output at once, everything else on the other."""
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -8,6 +9,15 @@ import click
 def say(line: str) -> None:
     """Write a line of results, flushed: whoever reads it may be waiting for it."""
     click.echo(line)
+
+
+def say_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table, as wide as its cells."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        line = "  ".join(cells).rstrip()
+        say(bold(line) if row is head else line)
 
 
 def emit(line: str) -> None:

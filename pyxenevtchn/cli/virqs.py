@@ -12,7 +12,7 @@ from ..channel import EventChannel
 from ..fake.names import parse
 from ..fake.remote import RemoteHypervisor
 from .options import device_option, is_fake
-from .output import bold, confirm, say
+from .output import confirm, say_table
 
 _GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 
@@ -49,11 +49,7 @@ def virqs(*, probe: bool, device: str) -> None:
         states = _probe(device)
         head = (*_HEAD[:1], "STATE", *_HEAD[1:])
         rows = [(row[0], states[virq], *row[1:]) for virq, row in zip(Virq, rows, strict=True)]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        line = "  ".join(cells).rstrip()
-        say(bold(line) if row is head else line)
+    say_table(head, rows)
 
 
 def _machine(device: str) -> Machine:

@@ -17,12 +17,12 @@ The models answer as Xen and the Linux driver do, errno by errno. What only a fa
 can.
 """
 
+from ..ports import Port, State
 from .device import FakeDevice, adopt
-from .domain import Domain, Port
+from .domain import Domain
 from .failure import KernelBug
 from .hypervisor import Hypervisor
 from .names import default, open_named, reset_default
-from .xen import State
 from .xsm import Xsm
 
 __all__ = [

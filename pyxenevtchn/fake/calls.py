@@ -168,6 +168,9 @@ class Calls:
         sent, number = self.model.notify_many(data)
         return _pack(sent, SIZE.size) + SIZE.pack(number)
 
+    def _domid(self, _data: bytes) -> bytes:
+        return _pack(self.model.domid(), 0)
+
     def _explain(self, _data: bytes) -> bytes:
         return _pack(0, len(self._note)) + self._note
 
@@ -204,6 +207,7 @@ _CALLS: dict[int, _Method] = {
     Call.WAIT: Calls._wait,  # noqa: SLF001
     Call.WRITE: Calls._write,  # noqa: SLF001
     Call.NOTIFY_MANY: Calls._notify_many,  # noqa: SLF001
+    Call.DOMID: Calls._domid,  # noqa: SLF001
     Call.EXPLAIN: Calls._explain,  # noqa: SLF001
     Call.UNDO: Calls._give_up,  # noqa: SLF001
     Call.CLOSE: Calls._close,  # noqa: SLF001

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 
 from ..abi import PORT_BYTES, Packed, Request
+from ..ports import Port
 from .descriptor import Descriptor
 from .device import Description, FakeDevice
 from .failure import KernelBug
@@ -31,6 +32,7 @@ from .protocol import (
     send,
     server_gone,
 )
+from .remote import RemoteHypervisor
 
 # ECONNREFUSED, ECONNRESET, EPIPE; and ENOENT, where the server has removed its socket.
 _GONE = (ConnectionError, FileNotFoundError)
@@ -82,6 +84,11 @@ class RemoteFile:
         """Enable ports again."""
         whole = min(len(data) & -PORT_BYTES, PAGE)
         return self._call(Call.WRITE, data[:whole])[0]
+
+    def port_table(self) -> tuple[Port, ...]:
+        """List the ports of the domain."""
+        domid, _ = self._call(Call.DOMID, b"")
+        return RemoteHypervisor(self._path).ports(domid)
 
     def release(self) -> None:
         """Have the server close the file, whose descriptors are closed, and wait until it has.

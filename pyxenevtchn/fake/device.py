@@ -16,6 +16,7 @@ from ..descriptors import BorrowedDescriptor, make_dead
 from ..descriptors import Descriptor as OwnDescriptor
 from ..device import DONE, PORTS, UNREAD, Device, Page
 from ..errors import ChannelClosed, operation_error
+from ..ports import Port
 from ..timeouts import POLL_MOST
 from .descriptor import Descriptor, identity
 from .linux import Kernel
@@ -41,6 +42,9 @@ class File(Protocol):
 
     def write(self, data: Packed) -> int:
         """Enable ports again."""
+
+    def port_table(self) -> tuple[Port, ...]:
+        """List the ports of the domain."""
 
     def release(self) -> None:
         """Close: unbind every port."""
@@ -170,6 +174,17 @@ class FakeDevice(Device):
 
         result = self._call(notify)
         return sent[0] if sent else (0, -result)
+
+    def port_table(self) -> tuple[Port, ...]:
+        try:
+            with self._lock:
+                if self._closed:
+                    self._refuse()
+                return self._file.port_table()
+        except OSError as error:
+            if not error.errno:
+                raise  # a signal handler's
+            raise operation_error("port_table", (), error.errno, self.name) from None
 
     def turn(self, wake: int, words: memoryview, room: int, left: int, port: int) -> int:
         if port or words[DONE]:

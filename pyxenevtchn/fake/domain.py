@@ -1,11 +1,10 @@
-"""Domain: one of a fake's domains, for tests to play with; and what its port table says."""
+"""Domain: one of a fake's domains, for tests to play with."""
 
 import contextlib
 import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from ..abi import Request
@@ -17,58 +16,9 @@ from .device import Description, FakeDevice
 from .driver import OpenFile
 from .life import Lives
 from .linux import Kernel
-from .xen import State
 
 OPERATIONS = (*Request, "read", "write")
 """What can be made to fail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A line of a domain's port table, as lsevtchn lists it, and what it does not know.
-
-    Attributes:
-        port: the number.
-        state: what it is bound to.
-        remote_domid: the domain that may connect to it, or is connected; None for the others.
-        remote_port: the other end's number, while connected; else None.
-        virq: the VIRQ's number; else None.
-        pending: whether an event waits in Xen.
-        masked: whether it has to.
-        kernel: whether the domain's kernel holds the port itself.
-        daemon: which daemon of dom0 holds it, xenstored or xenconsoled; else None.
-        static: whether it was made for BIND_STATIC.
-    """
-
-    port: int
-    state: State
-    remote_domid: int | None
-    remote_port: int | None
-    virq: int | None
-    pending: bool
-    masked: bool
-    kernel: bool
-    daemon: str | None = None
-    static: bool = False
-
-
-def port_table(kernel: Kernel) -> tuple[Port, ...]:
-    """List a domain's ports, by number: its kernel's own too."""
-    return tuple(
-        Port(
-            port=port,
-            state=evtchn.state,
-            remote_domid=evtchn.remote_domid,
-            remote_port=evtchn.peer.port if evtchn.peer else None,
-            virq=evtchn.virq,
-            pending=evtchn.pending,
-            masked=evtchn.masked,
-            kernel=(holder := kernel.own_ports.get(port)) == "kernel",
-            daemon=None if holder == "kernel" else holder,
-            static=port in kernel.domain.static,
-        )
-        for port, evtchn in sorted(kernel.domain.ports.items())
-    )
 
 
 class Domains:

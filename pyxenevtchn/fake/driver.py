@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
+from ..ports import Port
 from .failure import KernelBug, fail
 from .linux import Kernel
 
@@ -165,6 +166,16 @@ class OpenFile:
             port: bound[port].interrupts if port in bound and port in holders else 0
             for port in self.ports
         }
+
+    def port_table(self) -> tuple[Port, ...]:
+        """List the ports of the domain (see device.Device)."""
+        self._kernel.check("port_table")
+        return self._kernel.port_table()
+
+    def domid(self) -> int:
+        """Tell the domain's number: it has another once it was restored."""
+        self._kernel.check("domid")
+        return self._kernel.domain.domid
 
     def release(self) -> None:
         """Close: unbind every port.

@@ -5,9 +5,10 @@ import secrets
 from collections.abc import Mapping
 
 from ..abi import NR_VIRQS, Machine, VirqScope, virq_name, virq_scope
+from ..ports import Port
 from .configuration import Abi, Configuration, Delivery, Policy
 from .device import open_files
-from .domain import Domain, Domains, Port, port_table
+from .domain import Domain, Domains
 from .life import Lives
 from .linux import Kernel
 from .toolstack import Toolstack
@@ -149,7 +150,7 @@ class Hypervisor:
             LookupError: there is no such domain.
         """
         with self._lock:
-            return port_table(self._domains.kernels[self.domain(domid)])
+            return self._domains.kernels[self.domain(domid)].port_table()
 
     def raise_virq(self, virq: int, domain: Domain | None = None) -> None:
         """Raise a VIRQ, as Xen does. Where nobody has bound it nothing happens.
@@ -233,7 +234,7 @@ class Hypervisor:
                 found = open_files(kernel)
                 found += [
                     f"port {port.port} ({port.state})"
-                    for port in port_table(kernel)
+                    for port in kernel.port_table()
                     if port.port not in kernel.own_ports and port.port not in kernel.domain.static
                 ]
                 if found:

@@ -10,6 +10,7 @@ from collections import deque
 from random import Random
 from typing import TYPE_CHECKING
 
+from ..ports import Port
 from .configuration import Configuration
 from .delivery import Delivery, Immediate, Shuffled
 from .event_queues import FifoQueue, TwoLevelQueue
@@ -97,6 +98,24 @@ class Kernel:
     def alive(self) -> bool:
         """Whether the domain runs, or could."""
         return self.gone is None
+
+    def port_table(self) -> tuple[Port, ...]:
+        """List the domain's ports, by number: the kernel's own too."""
+        return tuple(
+            Port(
+                port=port,
+                state=evtchn.state,
+                remote_domid=evtchn.remote_domid,
+                remote_port=evtchn.peer.port if evtchn.peer else None,
+                virq=evtchn.virq,
+                pending=evtchn.pending,
+                masked=evtchn.masked,
+                kernel=(holder := self.own_ports.get(port)) == "kernel",
+                daemon=None if holder == "kernel" else holder,
+                static=port in self.domain.static,
+            )
+            for port, evtchn in sorted(self.domain.ports.items())
+        )
 
     def fail_next(self, operation: str, number: int) -> None:
         """Have the next such call fail."""

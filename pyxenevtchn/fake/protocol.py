@@ -34,6 +34,7 @@ been a bug of a real kernel (failure.KernelBug), and REFUSED, for what makes no 
     WAIT                  how many at most    how many         the same, but once some are there
     WRITE                 ports               how many bytes
     NOTIFY_MANY           ports               how many         the errno of the next port, or 0
+    DOMID                                     the domid now    a restored domain has another
     EXPLAIN                                   0                the note on the call before
     UNDO                                      -ECANCELED
     CLOSE                                     the server ends the connection
@@ -56,7 +57,7 @@ And there is the hypervisor (see hypervisor.Hypervisor and domain.Domain), on an
     raise_virq VIRQ [DOMID]            ok
     set_virq_handler VIRQ DOMID        ok
     deliver DOMID MOST STORM           ok COUNT; DOMID and MOST can be -, for all; STORM is 0 or 1
-    ports DOMID                        ok JSON: an array of objects with the fields of domain.Port
+    ports DOMID                        ok JSON: an array of objects with the fields of ports.Port
     interrupts DOMID                   ok JSON: an array of arrays: a port that a client holds, the
                                        name of its program, and how many events it has had
     create_domain DOMID MAX_PORTS      ok DOMID; DOMID can be -, for the next one
@@ -119,6 +120,7 @@ class Call(enum.IntEnum):
     EXPLAIN = 20
     CLOSE = 21
     UNDO = 22
+    DOMID = 23
 
 
 KERNEL_BUG, REFUSED = 4096, 4097

@@ -4,11 +4,10 @@ import json
 import os
 
 from ..abi import Request, check_domid, check_uint32
+from ..ports import Port, State
 from .configuration import Configuration
-from .domain import Port
 from .hypervisor import GUEST_PORTS
 from .protocol import answer_value, connect, exchange
-from .xen import State
 
 
 class RemoteHypervisor:

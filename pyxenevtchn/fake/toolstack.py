@@ -3,8 +3,9 @@
 Pure: no descriptor, no thread, no I/O.
 """
 
+from ..ports import State
 from .linux import Kernel
-from .xen import State, XenDomain
+from .xen import XenDomain
 
 # Those that a domain's first ports are for, in this order (libxl's libxl_create.c and
 # libxl_dom.c): each is connected to by the daemon as the domain is introduced to it.

@@ -5,11 +5,11 @@ the checks and the errnos are the hypervisor's (its common/event_channel.c, unle
 named).
 """
 
-import enum
 import errno
 from collections.abc import Callable
 
 from ..abi import DOMID_FIRST_RESERVED, DOMID_SELF, NR_VIRQS, Virq, VirqScope, virq_scope
+from ..ports import State
 from .failure import fail
 from .free_ports import FreePorts
 from .xsm import Xsm
@@ -22,18 +22,8 @@ MAX_CHANNELS = {"fifo": 131072, "2l": 4096}
 _HANDLER_CHECKED = (4, 21)
 
 
-class State(enum.StrEnum):
-    """What a port is, in the words of Xen's EVTCHNSTAT. A free port has no Evtchn."""
-
-    UNBOUND = "unbound"
-    INTERDOMAIN = "interdomain"
-    PIRQ = "pirq"
-    VIRQ = "virq"
-    IPI = "ipi"
-
-
 class Evtchn:
-    """One bound port of a domain.
+    """One bound port of a domain; a free one has none.
 
     Attributes:
         domain: whose port it is.

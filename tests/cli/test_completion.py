@@ -51,7 +51,7 @@ def test_bash_completes_virqs() -> None:
 def test_bash_completes_domids() -> None:
     for words in (["pong"], ["watch", "--unbound"], ["watch", "--restrict"]):
         assert {"0", "self"} <= set(in_bash(*words, ""))
-    assert "self" not in in_bash("fake", "ports", "")
+    assert "self" not in in_bash("fake", "pause-domain", "")
     assert in_bash("ping", "sel") == ["self:"]
     assert in_bash("notify", "se") == ["self:"]
     assert in_bash("watch", "--interdomain", "sel") == ["self:"]

@@ -40,6 +40,9 @@ def test_a_fake_can_be_used_anywhere(device: str) -> None:
     assert {name for name, finding in told["findings"].items() if not finding["ok"]} == set()
     assert told["findings"]["device"]["text"] == f"{device} is a fake: no Xen is needed"
     assert told["findings"]["open"]["text"] == f"{device} can be opened"
+    assert re.fullmatch(
+        r"this domain has \d+; the VIRQs: TIMER \(port 1\), .*", told["findings"]["ports"]["text"]
+    )
 
 
 def test_a_report_has_all_that_a_maintainer_asks_for() -> None:
@@ -55,15 +58,28 @@ def test_a_real_device_can_be_used(device: str) -> None:
     status, told = findings(device=device)
     assert (status, told["usable"]) == (0, True)
     found = told["findings"]
-    assert list(found) == ["kernel", "xen", "domain", "driver", "node", "open", "bind_static"]
+    assert list(found) == [
+        *("kernel", "xen", "domain", "driver", "node"),
+        *("open", "bind_static", "ports"),
+    ]
     assert all(finding["ok"] and finding["hint"] is None for finding in found.values())
     assert re.match(r"Xen 4\.\d+", found["xen"]["text"])
     assert found["domain"]["text"].startswith("dom0 ")
     assert found["driver"]["text"] == "loaded as a module"
+    assert "CONSOLE (port " in found["ports"]["text"]
     release = tuple(int(number) for number in os.uname().release.split(".")[:2])
     assert found["bind_static"]["text"].startswith(
         "this kernel knows it" if release >= (6, 6) else "this kernel lacks it"
     )
+
+
+@pytest.mark.backends("preload")
+def test_ports_that_cannot_be_known_are_no_fault(device: str) -> None:
+    _, told = findings(device=device)
+    assert told["usable"]
+    ports = told["findings"]["ports"]
+    assert (ports["ok"], ports["text"]) == (True, "not known: No such file or directory")
+    assert ports["hint"]
 
 
 @pytest.mark.backends("fake")

@@ -218,8 +218,8 @@ HUGE = "9" * 5000
         (["doctor", "--json", "--device", GARBAGE], 1),
         (["fake", GARBAGE], 2),
         (["fake", "serve", "--socket", GARBAGE * 200], 1),
-        (["fake", "ports", HUGE], 2),
-        (["fake", "ports", "--socket", "/dev/null"], 1),
+        (["ports", HUGE], 2),
+        (["fake", "deliver", "--socket", "/dev/null"], 1),
         (["fake", "raise-virq", HUGE], 2),
     ],
     ids=lambda value: (

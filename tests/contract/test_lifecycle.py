@@ -78,6 +78,7 @@ def test_a_failed_call_leaves_nothing_to_the_garbage_collector(
         lambda channel: channel.unmask(1),
         lambda channel: channel.poll(0),
         lambda channel: channel.wait(0),
+        lambda channel: channel.check_stale(),
     ],
 )
 def test_a_closed_handle_refuses_every_call(
@@ -221,6 +222,8 @@ def test_a_child_process_may_only_close(pair: Pair) -> None:
     def close() -> None:
         with pytest.raises(RuntimeError, match="belongs to the parent"):
             pair.far.notify(pair.far_port)
+        with pytest.raises(RuntimeError, match="belongs to the parent"):
+            pair.far.check_stale()
         assert pair.far.fileno() >= 0
         pair.far.close()
         pair.far.close()

@@ -9,11 +9,12 @@ from contextlib import closing
 
 import pytest
 
-from pyxenevtchn import AsyncEventChannel, EventChannel, StaleHandle, Virq
+from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel, StaleHandle, Virq
 from pyxenevtchn.fake import Domain, Hypervisor
 
 from ..command import running_python
 from ..concurrency import threads, until_asleep
+from ..fake_server.process import ServerProcess
 
 
 def restore(guest: Domain) -> None:
@@ -56,8 +57,115 @@ def test_a_virq_that_is_bound_already_is_no_proof(guest: Domain) -> None:
         with pytest.raises(FileExistsError) as caught:
             channel.bind_virq(Virq.DEBUG)
         assert not isinstance(caught.value, StaleHandle)
-        assert "Or this domain was restored" in caught.value.__notes__[0]
+        assert "its holder is this handle" in caught.value.__notes__[0]
         assert not channel.stale
+
+
+def test_a_bind_of_a_virq_asks_xen_what_became_of_the_ports(xen: Hypervisor, guest: Domain) -> None:
+    channel = guest.open()
+    channel.bind_unbound_port(0)
+    restore(guest)
+    with guest.open() as other:
+        other.bind_virq(Virq.DEBUG)
+        with pytest.raises(StaleHandle, match=r"bind_virq\(virq=DEBUG\): File exists") as caught:
+            channel.bind_virq(Virq.DEBUG)
+    assert "open a new handle" in caught.value.__notes__[0]
+    assert channel.stale
+    leave_alone(channel)
+    xen.check_clean()
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        lambda channel: channel.bind_unbound_port(0),
+        lambda channel: channel.bind_unbound_port(DOMID_SELF),
+        lambda channel: channel.bind_virq(Virq.DEBUG),
+    ],
+)
+def test_xen_tells_that_a_handle_is_stale(
+    xen: Hypervisor, guest: Domain, bind: Callable[[EventChannel], int]
+) -> None:
+    channel = guest.open()
+    port = bind(channel)
+    assert not channel.check_stale()
+    guest.checkpoint()
+    assert not channel.check_stale()
+    restore(guest)
+    assert channel.check_stale()
+    assert channel.check_stale()
+    assert channel.stale
+    assert list(channel.bindings) == [port]
+    leave_alone(channel)
+    xen.check_clean()
+
+
+def test_a_number_that_was_given_again_is_no_port_of_the_handle(
+    xen: Hypervisor, guest: Domain
+) -> None:
+    channel = guest.open()
+    port = channel.bind_unbound_port(0)
+    restore(guest)
+    with guest.open() as other:
+        assert other.bind_virq(Virq.DEBUG) == port
+        assert channel.check_stale()
+    leave_alone(channel)
+    xen.check_clean()
+
+
+def test_a_number_that_was_given_again_for_the_like_is_no_proof(guest: Domain) -> None:
+    channel = guest.open()
+    channel.bind_virq(Virq.DEBUG)
+    restore(guest)
+    with guest.open() as other:
+        other.bind_virq(Virq.DEBUG)
+        assert not channel.check_stale()
+    assert channel.check_stale()
+    leave_alone(channel)
+
+
+def test_a_handle_without_ports_is_never_found_stale(guest: Domain) -> None:
+    with guest.open() as channel:
+        restore(guest)
+        assert not channel.check_stale()
+
+
+def test_where_xen_cannot_be_asked_the_handle_is_as_before(guest: Domain) -> None:
+    with guest.open() as channel:
+        channel.bind_unbound_port(0)
+        guest.destroy()
+        with pytest.raises(OSError, match="port_table") as caught:
+            channel.check_stale()
+        assert caught.value.errno == errno.ENODEV
+        assert not channel.stale
+
+
+def test_tasks_that_wait_hear_of_what_xen_tells(guest: Domain) -> None:
+    async def main() -> None:
+        events = AsyncEventChannel(guest.open())
+        port = events.bind_unbound_port(0)
+        task = asyncio.create_task(events.wait(port))
+        await asyncio.sleep(0)
+        assert not events.check_stale()
+        restore(guest)
+        assert events.check_stale()
+        with pytest.raises(StaleHandle):
+            await task
+        leave_alone(events.channel)
+
+    asyncio.run(main())
+
+
+def test_the_server_tells_that_a_handle_is_stale(server: ServerProcess) -> None:
+    domid = server.xen.create_domain()
+    channel = EventChannel.open(server.name(domid))
+    channel.bind_unbound_port(0)
+    assert not channel.check_stale()
+    server.xen.save_domain(domid)
+    domid = server.xen.restore_domain(domid)
+    assert channel.check_stale()
+    leave_alone(channel)
+    server.xen.destroy_domain(domid)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from pyxenevtchn import DOMID_SELF, Virq
-from pyxenevtchn.fake.xen import MAX_CHANNELS, Evtchn, State, Xen, XenDomain
+from pyxenevtchn.fake import State
+from pyxenevtchn.fake.xen import MAX_CHANNELS, Evtchn, Xen, XenDomain
 from pyxenevtchn.fake.xsm import Silo, Xsm
 
 

@@ -240,6 +240,11 @@ OPERATIONS: dict[str, Operation] = {
     "recover": Operation(lambda w: w.near.recover, (*QUEUES, overflowed), drops=True),
     # Binding, and sending.
     "bind-virq": Operation(lambda w: lambda: w.near.bind_virq(Virq.ARGO)),
+    # The driver xen-privcmd may not be there.
+    "check-stale": Operation(lambda w: w.near.check_stale, error=FileNotFoundError),
+    "bind-virq-again": Operation(
+        lambda w: lambda: w.near.bind_virq(Virq.XENOPROF), (nothing,), error=FileExistsError
+    ),
     "bind-interdomain": Operation(lambda w: lambda: w.near.bind_interdomain(DOMID_SELF, w.offer)),
     "bind-unbound-port": Operation(lambda w: lambda: w.near.bind_unbound_port(DOMID_SELF)),
     "bind-static": Operation(lambda w: lambda: w.near.bind_static(STATIC_PORT), fake_only=True),

@@ -121,6 +121,7 @@ def events(channel: EventChannel) -> None:
     assert_type(channel.recover(), frozenset[int])
     assert_type(channel.domain_exists(7), bool)
     assert_type(channel.stale, bool)
+    assert_type(channel.check_stale(), bool)
     assert_type(channel.mark_stale(), None)
 
 
@@ -150,6 +151,7 @@ async def waiting(handle: EventChannel) -> None:
         channel.unbind(5)
         channel.notify(5)
         assert_type(channel.notify_many([5]), int)
+        assert_type(channel.check_stale(), bool)
         assert_type(channel.unmask(5), int)
         assert_type(await channel.read(), list[int])
         await channel.wait(5)
@@ -194,6 +196,7 @@ def devices(device: Device, fake: FakeDevice) -> None:
     assert_type(device.turn(-1, device.new_page().pointer, 1024, 0, 0), int)
     assert_type(device.unmask(bytes(4), 4), int)
     assert_type(device.unmask_one(5), int)
+    assert_type(device.port_table(), tuple[Port, ...])
     device.own()
     device.close()
     assert_type(fake.read(4096), bytes)
@@ -258,8 +261,10 @@ def playing_xen() -> None:
         assert_type(port.remote_domid, int | None)
         assert_type(port.remote_port, int | None)
         assert_type(port.virq, int | None)
-        assert_type((port.pending, port.masked, port.kernel), tuple[bool, bool, bool])
-        assert_type((port.daemon, port.static), tuple[str | None, bool])
+        assert_type(port.vcpu, int)
+        assert_type(port.pirq, int | None)
+        assert_type(port.pending or port.masked or port.kernel or port.static, bool | None)
+        assert_type(port.daemon, str | None)
 
 
 def playing_xen_with_a_server() -> None:

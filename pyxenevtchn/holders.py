@@ -1,0 +1,101 @@
+"""Who holds a port, as far as it can be known: the kernel does not tell which process has which."""
+
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar
+
+from .abi import VirqScope, virq_scope
+from .bindings import Bindings
+from .ports import Port
+
+T = TypeVar("T")
+
+
+class Process(NamedTuple):
+    """A process that has a device open.
+
+    Attributes:
+        pid: its number.
+        name: its program's name, of 15 bytes at most.
+    """
+
+    pid: int
+    name: str
+
+
+def processes(device: int) -> list[Process]:
+    """Find the processes that have a character device open, by number; root sees all.
+
+    Args:
+        device: the device's number, as ``st_rdev`` has it.
+    """
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        folder = f"/proc/{pid}"
+        fds = _try(os.listdir, f"{folder}/fd") or ()
+        if any(_is_of(f"{folder}/fd/{fd}", device) for fd in fds):
+            found.append(Process(int(pid), _try(_read_name, folder) or "?"))
+    return sorted(found)
+
+
+def virq_port(table: Iterable[Port], virq: int) -> Port | None:
+    """Find the port of a domain that keeps the driver, which asks for vCPU 0, from binding a VIRQ.
+
+    Args:
+        table: the domain's ports.
+        virq: the VIRQ's number.
+    """
+    on_any = virq_scope(virq) != VirqScope.VCPU
+    return next((p for p in table if p.virq == virq and (on_any or p.vcpu == 0)), None)
+
+
+def describe_holder(port: Port, bindings: Bindings, fd: int) -> str:
+    """Say who holds a port of this domain.
+
+    Args:
+        port: the port.
+        bindings: those of the handle that asks.
+        fd: its descriptor.
+    """
+    if port.port in bindings.view:
+        return "this handle, or, if this domain was restored, whoever has bound it since"
+    if bindings.held_elsewhere(port.port):
+        return "another handle of this process"
+    if port.kernel or port.daemon:
+        return port.daemon or "the kernel itself"
+    status = os.fstat(fd)
+    if port.kernel is False or not stat.S_ISCHR(status.st_mode):
+        return "another handle"
+    others = [
+        f"{process.name} ({process.pid})"
+        for process in processes(status.st_rdev)
+        # An adopted handle can have ports that are not known here.
+        if process.pid != os.getpid() or not bindings.complete
+    ]
+    if not others:
+        return "the kernel itself, for no other process has the device open"
+    return f"the kernel itself, or one of those that have the device open: {', '.join(others)}"
+
+
+def _is_of(link: str, device: int) -> bool:
+    # To look at a file of another machine could take for ever.
+    if "/dev/" not in (_try(os.readlink, link) or ""):
+        return False
+    status = _try(os.stat, link)
+    return status is not None and stat.S_ISCHR(status.st_mode) and status.st_rdev == device
+
+
+def _read_name(folder: str) -> str:
+    with open(f"{folder}/comm", errors="surrogateescape") as file:
+        return file.read().rstrip("\n")
+
+
+def _try(call: Callable[[str], T], path: str) -> T | None:
+    """Ask about a process that may have ended, or be another user's."""
+    try:
+        return call(path)
+    except OSError as error:
+        if not error.errno:
+            raise  # a signal handler's
+        return None

@@ -1,0 +1,240 @@
+"""The domain's port table, as the hypervisor has it; and what a handle learns from it."""
+
+import errno
+import re
+from collections.abc import Callable
+from contextlib import closing
+from typing import NoReturn
+
+import pytest
+
+from pyxenevtchn import DOMID_SELF, Binding, EventChannel, Request, Virq
+from pyxenevtchn.fake import Port, State
+from pyxenevtchn.opening import adopt_device
+from pyxenevtchn.privcmd import port_table
+
+from ..command import running_python
+from ..guests import SharedGuest
+from ..here import Here
+from ..toolstack import list_ports
+from .conftest import OpenChannel, OpenDevice
+from .events import Pair
+
+# Preloaded, the fake has no privcmd, of which a real device's table comes.
+TOLD = pytest.mark.backends("fake", "server", "real")
+
+NO_SUCH_DOMAIN = 999
+
+
+def ports(channel: EventChannel) -> dict[int, Port]:
+    """Return the table of the handle's domain, by port."""
+    return {port.port: port for port in adopt_device(channel.fileno()).port_table()}
+
+
+@TOLD
+def test_the_table_has_what_was_bound_and_how(pair: Pair, here: Here) -> None:
+    virq = pair.near.bind_virq(Virq.ARGO)
+    waiting = pair.near.bind_unbound_port(DOMID_SELF)
+    closed = pair.near.bind_unbound_port(DOMID_SELF)
+    pair.near.unbind(closed)
+    table = ports(pair.near)
+    assert list(table) == sorted(table)
+    found = table[pair.near_port]
+    assert (found.state, found.remote_domid) == (State.INTERDOMAIN, here.domid)
+    assert (found.remote_port, found.virq) == (pair.far_port, None)
+    assert table[pair.far_port].remote_port == pair.near_port
+    assert (table[waiting].state, table[waiting].remote_domid) == (State.UNBOUND, here.domid)
+    assert table[waiting].remote_port is None
+    assert (table[virq].state, table[virq].virq) == (State.VIRQ, Virq.ARGO)
+    assert closed not in table
+
+
+@TOLD
+def test_the_table_has_what_the_kernel_holds(channel: EventChannel, here: Here) -> None:
+    table = ports(channel).values()
+    assert here.held <= {port.virq for port in table if port.kernel is not False}
+
+
+@TOLD
+def test_the_table_has_thousands_of_ports(channel: EventChannel) -> None:
+    bound = {channel.bind_unbound_port(DOMID_SELF) for _ in range(900)}
+    assert bound <= ports(channel).keys()
+
+
+@pytest.mark.backends("real")
+def test_own_ports_are_those_of_the_own_domid(channel: EventChannel, here: Here) -> None:
+    channel.bind_virq(Virq.ARGO)
+    assert {port.port for port in port_table(here.domid)} == ports(channel).keys()
+    with pytest.raises(ProcessLookupError) as caught:
+        port_table(NO_SUCH_DOMAIN)
+    assert "xl list" in caught.value.__notes__[0]
+    if here.domid != 0:
+        with pytest.raises(PermissionError) as refused:
+            port_table(0)
+        assert "run this in dom0" in refused.value.__notes__[0]
+
+
+@pytest.mark.backends("real")
+@pytest.mark.only("dom0")
+def test_another_domains_ports_are_told_in_dom0(
+    channel: EventChannel, shared_guest: SharedGuest
+) -> None:
+    guest = shared_guest.lend()
+    theirs = guest.call("bind_unbound_port", 0)
+    assert isinstance(theirs, int)
+    near = channel.bind_interdomain(guest.domid, theirs)
+    table = {port.port: port for port in port_table(guest.domid)}
+    assert (table[theirs].remote_domid, table[theirs].remote_port) == (0, near)
+    assert ports(channel)[near].remote_domid == guest.domid
+
+
+@pytest.mark.backends("real")
+@pytest.mark.only("dom0")
+def test_the_toolstack_lists_the_same(pair: Pair, unavailable: Callable[[str], NoReturn]) -> None:
+    pair.near.bind_virq(Virq.ARGO)
+    words = {
+        State.INTERDOMAIN: "Interdomain (Connected)",
+        State.UNBOUND: "Interdomain (Waiting connection)",
+        State.VIRQ: "Virtual IRQ",
+        State.PIRQ: "Physical IRQ",
+        State.IPI: "IPI",
+    }
+    listed = {
+        int(match[1]): (int(match[2]), match[3])
+        for line in list_ports(unavailable).splitlines()
+        if (match := re.match(r" *(\d+): VCPU (\d+): (.*)", line))
+    }
+    table = {number: port for number, port in ports(pair.near).items() if port.state in words}
+    assert listed.keys() == table.keys()
+    for number, port in table.items():
+        vcpu, text = listed[number]
+        assert vcpu == port.vcpu
+        assert text.startswith(words[port.state])
+        told = (port.remote_domid, port.remote_port, port.virq, port.pirq)
+        assert set(map(int, re.findall(r"\d+", text))) == {n for n in told if n is not None}
+
+
+@TOLD
+def test_a_handles_ports_stay_its_own_whoever_comes_and_goes(
+    open_channel: OpenChannel, here: Here
+) -> None:
+    near, far = open_channel(), open_channel()
+    offered = [near.bind_unbound_port(domid) for domid in (DOMID_SELF, here.domid)]
+    near.bind_virq(Virq.ARGO)
+    assert not near.check_stale()
+    for port in offered:
+        near.bind_interdomain(DOMID_SELF, near.bind_unbound_port(DOMID_SELF))
+        far.bind_interdomain(DOMID_SELF, port)
+    assert not near.check_stale()
+    assert not far.check_stale()
+    far.close()
+    assert not near.check_stale()
+
+
+@TOLD
+@pytest.mark.parametrize(
+    "binding",
+    [
+        Binding(Request.BIND_VIRQ, Virq.ARGO),
+        Binding(Request.BIND_UNBOUND_PORT, None, NO_SUCH_DOMAIN),
+        Binding(Request.BIND_INTERDOMAIN, None, NO_SUCH_DOMAIN, 1),
+    ],
+    ids=lambda binding: str(binding.request),
+)
+def test_a_port_that_is_something_else_is_lost(channel: EventChannel, binding: Binding) -> None:
+    port = channel.bind_unbound_port(DOMID_SELF)
+    assert_lost(channel, {port: binding})
+
+
+@TOLD
+def test_a_virq_that_is_another_one_is_lost(channel: EventChannel) -> None:
+    port = channel.bind_virq(Virq.ARGO)
+    assert_lost(channel, {port: Binding(Request.BIND_VIRQ, Virq.XENOPROF)})
+    assert_lost(channel, {port: Binding(Request.BIND_STATIC)})
+
+
+@TOLD
+def test_a_port_that_is_closed_is_lost(channel: EventChannel) -> None:
+    kept, closed = (channel.bind_unbound_port(DOMID_SELF) for _ in range(2))
+    channel.unbind(closed)
+    binding = channel.bindings[kept]
+    assert_lost(channel, {kept: binding, closed: binding})
+
+
+def assert_lost(channel: EventChannel, bindings: dict[int, Binding]) -> None:
+    """Show that a handle with these bindings, which is not the true one, is found to be stale."""
+    other = EventChannel.from_fd(channel.fileno(), closefd=False, bindings=bindings)
+    assert other.check_stale()
+    assert other.stale
+    with pytest.warns(RuntimeWarning, match="is stale"):
+        other.close()
+    assert not channel.check_stale()
+
+
+@pytest.mark.backends("preload")
+def test_without_privcmd_nothing_is_known_and_the_handle_is_as_before(
+    channel: EventChannel,
+) -> None:
+    port = channel.bind_virq(Virq.ARGO)
+    with pytest.raises(FileNotFoundError) as caught:
+        channel.check_stale()
+    assert caught.value.filename == "/dev/xen/privcmd"
+    assert caught.value.__notes__
+    assert not channel.stale
+    with pytest.raises(FileExistsError) as taken:
+        channel.bind_virq(Virq.ARGO)
+    assert "Or this domain was restored" in taken.value.__notes__[0]
+    assert list(channel.bindings) == [port]
+
+
+@TOLD
+def test_the_hint_says_who_has_a_virq(
+    channel: EventChannel, open_channel: OpenChannel, here: Here
+) -> None:
+    port = channel.bind_virq(Virq.ARGO)
+    assert hint(channel, Virq.ARGO).startswith(
+        f"a VIRQ can be bound once in a domain: port {port} has ARGO, and its holder is this handle"
+    )
+    assert hint(open_channel(), Virq.ARGO).endswith("its holder is another handle of this process")
+    for virq in here.held:
+        assert "its holder is the kernel itself" in hint(channel, virq)
+
+
+BINDER = """
+import sys
+from pyxenevtchn import EventChannel, Virq
+
+with EventChannel.open(sys.argv[1]) as channel:
+    print(channel.bind_virq(Virq.ARGO), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.backends("server", "real")
+def test_the_hint_names_the_processes_that_may_have_a_virq(
+    channel: EventChannel, device: str
+) -> None:
+    with running_python(BINDER, device) as process:
+        port = int(process.line())
+        text = hint(channel, Virq.ARGO)
+        assert f"port {port} has ARGO" in text
+        if device.startswith("fake:"):
+            assert text.endswith("its holder is another handle")
+        else:
+            assert f"({process.process.pid})" in text
+        process.close_input()
+        assert process.end() == (0, "", "")
+
+
+def hint(channel: EventChannel, virq: int) -> str:
+    with pytest.raises(FileExistsError) as caught:
+        channel.bind_virq(virq)
+    assert caught.value.errno == errno.EEXIST
+    (text,) = caught.value.__notes__
+    return text
+
+
+@TOLD
+def test_a_device_tells_the_table_without_a_handle(open_device: OpenDevice) -> None:
+    with closing(open_device()) as device:
+        assert len(device.port_table()) > 0
