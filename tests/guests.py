@@ -298,7 +298,10 @@ class RealGuest(_Calls):
         )
 
     def _say(self, method: str, *arguments: object) -> None:
-        self._console.write(json.dumps([method, *arguments]) + "\n")
+        try:
+            self._console.write(json.dumps([method, *arguments]) + "\n")
+        except BrokenPipeError:
+            raise AssertionError(f"the console has ended: {self._console.end()}") from None
 
     def _attach(self) -> None:
         domid = self._domid()

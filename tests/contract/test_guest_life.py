@@ -212,6 +212,8 @@ def test_a_stale_number_that_was_given_again_is_torn_from_its_new_owner(
     taken = [guest.bind("bind_unbound_port", DOM0) for _ in range(port)]
     assert port in taken
     near = channel.bind_interdomain(guest.domid, port)
+    expect(channel, near)  # nobody sent it
+    channel.unmask(near)
     guest.call("raw", "ioctl", stale, "unbind", port)
     assert_deaf(near, channel, fence=fence)
     assert guest.take(0) == []
