@@ -9,6 +9,7 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn.fake import Hypervisor
+from pyxenevtchn.privcmd import port_table
 
 from ..fake_server.process import ServerProcess
 from ..guests import FakeGuest, Guest, SharedGuest
@@ -154,6 +155,14 @@ def test_the_ports_of_the_toolstacks_daemons_are_taken(channel: EventChannel, gu
         with pytest.raises(OSError, match="bind_interdomain") as caught:
             channel.bind_interdomain(guest.domid, port)
         assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.backends("real")
+def test_another_domains_ports_are_told_in_dom0(channel: EventChannel, guest: Guest) -> None:
+    theirs = port_of(guest.call("bind_unbound_port", DOM0))
+    near = channel.bind_interdomain(guest.domid, theirs)
+    found = {port.port: port for port in port_table(guest.domid)}[theirs]
+    assert (found.remote_domid, found.remote_port) == (DOM0, near)
 
 
 def test_a_process_of_the_guest_that_ends_leaves_a_port_to_connect_to(
