@@ -1,9 +1,8 @@
 """A console backend: what xenconsoled does, for one guest, in a terminal.
 
 It maps the page that the guest shares for its console, connects to the port that the guest offers,
-shows what the guest prints and sends what is typed. The other end is what the guest has for a
-console, Linux's hvc_xen say. The guest is found by its name in XenStore, and found again after a
-save and a restore, or a reboot, which give it another domid.
+shows what the guest prints and sends what is typed. The guest is found by its name in XenStore, and
+found again after a save and a restore, or a reboot, which give it another domid.
 
 In dom0, as root; xenconsoled must not run, because it connects to each guest:
 
@@ -20,6 +19,7 @@ import argparse
 import asyncio
 import fcntl
 import mmap
+import os
 import struct
 import sys
 import termios
@@ -32,18 +32,16 @@ from pyxenevtchn import AsyncEventChannel, EventChannel
 # Of Linux's <xen/gntdev.h>: map one grant, {count, padding, index, domid, reference}.
 MAP_GRANT_REF = 0x184700
 GRANT = struct.Struct("=IIQII")
-CONSOLE_GRANT = 0  # GNTTAB_RESERVED_CONSOLE: the toolstack grants the page to dom0 by it
-
-# struct xencons_interface of Xen's <io/console.h>: the words are those of the indices.
+CONSOLE = 0  # GNTTAB_RESERVED_CONSOLE: by this the toolstack grants the page to dom0
+# struct xencons_interface of Xen's <io/console.h>: the words are those of the indices, modulo WORD.
 TO_GUEST, FROM_GUEST = range(1024), range(1024, 3072)
 TO_GUEST_TAKEN, TO_GUEST_ADDED, FROM_GUEST_TAKEN, FROM_GUEST_ADDED = range(768, 772)
+WORD = 1 << 32
 
 # Of Xen's <io/xs_wire.h>: a message is {type, request, transaction, length} and its strings.
 MESSAGE = struct.Struct("=IIII")
 DIRECTORY, READ, WATCH, WRITE, WATCH_EVENT, ERROR = 1, 2, 4, 11, 15, 16
 XENSTORE = "/run/xenstored/socket"
-
-WORD = 1 << 32
 ESCAPE = b"\x1d"  # Ctrl-]
 
 
@@ -52,14 +50,14 @@ class XenStore:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.changed = asyncio.Event()
-        self._writer = writer
+        self.writer = writer
         self._answers: asyncio.Queue[list[str] | None] = asyncio.Queue()
-        self._reading = asyncio.create_task(self._read(reader))
+        self.reading = asyncio.create_task(self._read(reader))
 
     async def ask(self, kind: int, *words: str) -> list[str] | None:
         """Make a request; return the strings of the answer, or None for an error."""
         body = "\0".join(words).encode() + (b"" if kind == WRITE else b"\0")
-        self._writer.write(MESSAGE.pack(kind, 0, 0, len(body)) + body)
+        self.writer.write(MESSAGE.pack(kind, 0, 0, len(body)) + body)
         return await self._answers.get()
 
     async def console_of(self, name: str) -> tuple[int, int] | None:
@@ -81,21 +79,22 @@ class XenStore:
 
 
 class Keyboard:
-    """What was typed and is not sent yet; who has set ``on_more`` is told of more."""
+    """What was typed and is not sent yet; ``on_more`` is called when there is more."""
 
     def __init__(self) -> None:
         self.typed = bytearray()
-        self.on_more: Callable[[], None] | None = None
+        self.on_more: Callable[[], object] = bool
+        self.ended = asyncio.Event()
 
-    async def read(self) -> None:
-        """Read standard input until Ctrl-] or its end."""
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-        while (text := await reader.read(len(TO_GUEST))) and ESCAPE not in text:
-            self.typed += text
-            if self.on_more:
-                self.on_more()
+    def read(self) -> None:
+        """Read some of standard input; Ctrl-] is its end."""
+        text = os.read(0, len(TO_GUEST))
+        if not text or ESCAPE in text:
+            asyncio.get_running_loop().remove_reader(0)
+            self.ended.set()
+            return
+        self.typed += text
+        self.on_more()
 
 
 def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
@@ -107,7 +106,6 @@ def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
     sys.stdout.buffer.write(bytes(page[place] for place in places))
     sys.stdout.buffer.flush()
     words[FROM_GUEST_TAKEN] = added
-
     added = words[TO_GUEST_ADDED]
     room = len(TO_GUEST) - (added - words[TO_GUEST_TAKEN]) % WORD
     sent = min(len(typed), max(room, 0))
@@ -121,7 +119,7 @@ def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
 def map_page(domid: int) -> mmap.mmap:
     """Map a guest's console page. While it is mapped, Xen keeps what is left of a dead guest."""
     with Path("/dev/xen/gntdev").open("r+b", buffering=0) as grants:
-        grant = bytearray(GRANT.pack(1, 0, 0, domid, CONSOLE_GRANT))
+        grant = bytearray(GRANT.pack(1, 0, 0, domid, CONSOLE))
         fcntl.ioctl(grants, MAP_GRANT_REF, grant)
         return mmap.mmap(grants.fileno(), mmap.PAGESIZE, offset=GRANT.unpack(grant)[2])
 
@@ -141,7 +139,7 @@ async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offe
             async for _ in channel.port_events(port):
                 look()
         finally:
-            keyboard.on_more = None
+            keyboard.on_more = bool
             channel.unbind(port)
 
 
@@ -153,7 +151,8 @@ async def main(name: str) -> None:
         store = XenStore(*await asyncio.open_unix_connection(XENSTORE))
         await store.ask(WATCH, "/local/domain", "")
         keyboard = Keyboard()
-        typing: asyncio.Task[object] = asyncio.create_task(keyboard.read())
+        asyncio.get_running_loop().add_reader(0, keyboard.read)
+        typing: asyncio.Task[object] = asyncio.create_task(keyboard.ended.wait())
         served, serving = None, set[asyncio.Task[object]]()
         try:
             while not typing.done():
@@ -168,10 +167,11 @@ async def main(name: str) -> None:
                     await store.ask(WRITE, f"/local/domain/{found[0]}/console/tty", "/dev/null")
                 changed: asyncio.Task[object] = asyncio.create_task(store.changed.wait())
                 await asyncio.wait({typing, changed, *serving}, return_when="FIRST_COMPLETED")
-                for task in filter(asyncio.Task.done, {typing, *serving}):
-                    task.result()  # or its error
+                for task in filter(asyncio.Task.done, serving):
+                    task.result()  # its error
         finally:
-            await stop(serving)
+            await stop({*serving, store.reading})
+            store.writer.close()
 
 
 async def stop(tasks: set[asyncio.Task[object]]) -> None:
@@ -186,7 +186,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Be the console of a guest, until Ctrl-].")
     parser.add_argument("name", help="the guest's name")
     options = parser.parse_args()
-    terminal = sys.stdin.isatty() and termios.tcgetattr(0)
+    terminal = termios.tcgetattr(0) if sys.stdin.isatty() else None
     if terminal:
         tty.setraw(0)
     try:

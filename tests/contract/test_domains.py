@@ -6,6 +6,7 @@ import time
 import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
+from pyxenevtchn.privcmd import port_table
 
 from ..guests import Guest
 from ..here import Here
@@ -111,6 +112,14 @@ def test_the_ports_of_the_toolstacks_daemons_are_taken(channel: EventChannel, gu
         with pytest.raises(OSError, match="bind_interdomain") as caught:
             channel.bind_interdomain(guest.domid, port)
         assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.backends("real")
+def test_another_domains_ports_are_told_in_dom0(channel: EventChannel, guest: Guest) -> None:
+    theirs = guest.bind("bind_unbound_port", DOM0)
+    near = channel.bind_interdomain(guest.domid, theirs)
+    found = {port.port: port for port in port_table(guest.domid)}[theirs]
+    assert (found.remote_domid, found.remote_port) == (DOM0, near)
 
 
 def test_a_process_of_the_guest_that_ends_leaves_a_port_to_connect_to(

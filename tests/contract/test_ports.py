@@ -14,7 +14,6 @@ from pyxenevtchn.opening import adopt_device
 from pyxenevtchn.privcmd import port_table
 
 from ..command import running_python
-from ..guests import SharedGuest
 from ..here import Here
 from ..toolstack import list_ports
 from .conftest import OpenChannel, OpenDevice
@@ -72,20 +71,6 @@ def test_own_ports_are_those_of_the_own_domid(channel: EventChannel, here: Here)
         with pytest.raises(PermissionError) as refused:
             port_table(0)
         assert "run this in dom0" in refused.value.__notes__[0]
-
-
-@pytest.mark.backends("real")
-@pytest.mark.only("dom0")
-def test_another_domains_ports_are_told_in_dom0(
-    channel: EventChannel, shared_guest: SharedGuest
-) -> None:
-    guest = shared_guest.lend()
-    theirs = guest.call("bind_unbound_port", 0)
-    assert isinstance(theirs, int)
-    near = channel.bind_interdomain(guest.domid, theirs)
-    table = {port.port: port for port in port_table(guest.domid)}
-    assert (table[theirs].remote_domid, table[theirs].remote_port) == (0, near)
-    assert ports(channel)[near].remote_domid == guest.domid
 
 
 @pytest.mark.backends("real")

@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
 def console(name: str) -> AbstractContextManager[Running]:
     program = EXAMPLES / "console_backend.py"
     arguments = ("-W", "error", program, name)
-    return running(*arguments, program=sys.executable, stdin=subprocess.PIPE)
+    return running(
+        *arguments, device="/dev/xen/evtchn", program=sys.executable, stdin=subprocess.PIPE
+    )
 
 
 @pytest.mark.usefixtures("backend")

@@ -34,7 +34,10 @@ _CONTRACT = ("tests/contract", *(f"--deselect={file}" for file in _LIFE))
 # What of the contract is the driver's and Xen's own affair, and not the same in every domain.
 _DRIVER = tuple(
     f"tests/contract/test_{name}.py"
-    for name in ("bind", "events", "kernel", "notify", "poll", "restrict", "ring", "static")
+    for name in (
+        *("bind", "events", "kernel", "notify", "poll"),
+        *("ports", "restrict", "ring", "static"),
+    )
 )
 _WITH_GUESTS = ("tests/contract/test_domains.py", "tests/cli/test_guest.py")
 
