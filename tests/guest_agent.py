@@ -7,9 +7,10 @@ import importlib
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from pyxenevtchn import EventChannel
+from pyxenevtchn import EventChannel, Resumes
 from pyxenevtchn.cli.commands import COMMANDS
 
 from .raw_driver import RawFiles
@@ -36,8 +37,10 @@ def main() -> None:
 
     The method is one of an EventChannel's; or "open", for a new EventChannel; or "use_up"; or
     "raw", for a method of RawFiles; or "xenevtchn", to run that with the arguments, for its exit
-    status and what it writes; or "crash", for the kernel to crash.
+    status and what it writes; or "resumed", to wait until the domain was resumed; or "crash", for
+    the kernel to crash.
     """
+    resumes = Resumes()
     channel = EventChannel.open()
     raw = RawFiles()
     for line in sys.stdin:
@@ -52,6 +55,8 @@ def main() -> None:
                 result = use_up(channel)
             elif method == "raw":
                 result = getattr(raw, arguments[0])(*arguments[1:])
+            elif method == "resumed":
+                result = resumes.wait(*arguments)
             elif method == "crash":
                 Path("/proc/sysrq-trigger").write_text("c")
             elif method == "xenevtchn":
@@ -83,7 +88,10 @@ def _names(library: Path) -> list[str]:
 
 def files() -> list[str]:
     """Return the paths of the modules that are loaded for all this, and of the libraries."""
-    EventChannel.open().close()
+    Resumes().close()
+    with EventChannel.open() as channel, suppress(OSError):
+        channel.bind_unbound_port(0)
+        channel.check_stale()
     commands = [f"pyxenevtchn.cli.{command.replace('-', '_')}" for command in COMMANDS]
     for module in ("difflib", *commands):  # click loads that when it parses arguments
         importlib.import_module(module)

@@ -78,6 +78,7 @@ def test_a_checkpoint_leaves_everything(channel: EventChannel, guest: Guest) -> 
     virq = guest.bind("bind_virq", Virq.ARGO)
     domid = guest.domid
     guest.undergo("checkpoint")
+    assert guest.call("check_stale") is False
     assert guest.take(0) == []
     assert guest.domid == domid
     check_connection(channel, near, guest, far)
@@ -102,8 +103,8 @@ def test_a_restored_guest_has_another_domid_and_its_handle_no_port(
     assert guest.take(0) == []
     with pytest.raises(OSError, match="Invalid argument"):
         channel.bind_interdomain(guest.domid, offered)
-    # What the library makes of a handle that is known to be stale: nothing is let go.
-    guest.call("mark_stale")
+    # The library asks Xen, and lets nothing go of a handle that is known to be stale.
+    assert guest.call("check_stale") is True
     for method in ("unbind", "notify", "unmask"):
         assert error_of(guest, method, far) == EEXIST
     guest.call("open")
@@ -187,6 +188,18 @@ def test_a_reboot_gives_the_domain_another_domid(channel: EventChannel, guest: R
     until_gone(channel, domid)
     near, far = connect(channel, guest)
     check_connection(channel, near, guest, far)
+
+
+@real_alone
+def test_the_guest_hears_of_a_checkpoint_and_of_a_restore(guest: RealGuest) -> None:
+    while guest.call("resumed", 0):
+        pass
+    resumes: list[list[Event]] = [["checkpoint"], ["save", "restore"]]
+    for events in resumes:
+        for event in events:
+            guest.undergo(event)
+        assert guest.call("resumed", TIMEOUT) is True
+        assert guest.call("resumed", 0) is False
 
 
 @real_alone

@@ -82,7 +82,7 @@ MACHINES = {
         "PV guests that are saved, restored, rebooted, and end",
         ("--linux=6.1", "--xen=4.17", "--toolstack"),
         _LIFE,
-        gate=(*_LIFE, "-k=checkpoint or restored or console or new_owner"),
+        gate=(*_LIFE, "-k=leaves_everything or another_domid or bug_of or spoken"),
     ),
     "life-pvh": Machine(
         "the same with PVH guests",
