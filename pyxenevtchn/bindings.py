@@ -6,8 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from .abi import DOMID_SELF, Request, virq_name
-from .ports import Port, State
+from .abi import Request, virq_name
 
 
 class Binding(NamedTuple):
@@ -83,18 +82,6 @@ class Bindings:
             for other in list(_open_handles)
         )
 
-    def has_lost(self, table: Iterable[Port]) -> bool:
-        """Return whether a port is closed or somebody else's by now; the lock is held.
-
-        Args:
-            table: the ports of the domain, read since the lock is held.
-        """
-        there = {port.port: port for port in table}
-        return any(
-            number not in there or not _fits(binding, there[number])
-            for number, binding in list(self._bound.items())
-        )
-
     def retire(self) -> None:
         """Record that the handle is stale: its numbers are others' now."""
         _open_handles.discard(self)
@@ -103,15 +90,6 @@ class Bindings:
         """Record that the handle is closed, and its ports with it."""
         self._bound.clear()
         self.virqs.clear()
-
-
-def _fits(binding: Binding, port: Port) -> bool:
-    """Return whether a port can be what was bound so: the other end may have come or gone."""
-    if binding.virq is not None:
-        return port.virq == binding.virq
-    # Not known here are this domain's number, and which domain a static port is for.
-    remote = {None, DOMID_SELF, port.remote_domid}
-    return port.state in {State.UNBOUND, State.INTERDOMAIN} and binding.remote_domain in remote
 
 
 _open_handles: weakref.WeakSet[Bindings] = weakref.WeakSet()

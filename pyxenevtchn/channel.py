@@ -120,9 +120,9 @@ class EventChannel(Receiver):
 
         Raises:
             FileExistsError: the VIRQ is already bound in this domain (hypervisor); the note says
-                at which port, and what is known of its holder, where ``check_stale`` works.
+                at which port, and what is known of its holder, where Xen can be asked (root).
             StaleHandle: this domain was restored, and the handle's ports are gone, as
-                ``check_stale`` tells; where it cannot, it is a FileExistsError too.
+                ``check_stale`` tells; where that cannot, it is a FileExistsError too.
             PermissionError: the handle is restricted (driver).
             OSError: EINVAL for a VIRQ that Xen does not have, EBUSY where this domain is not the
                 one that handles it (Xen 4.21 and newer; older ones bind it and it never fires),

@@ -8,6 +8,8 @@ from .abi import PORT_BYTES, Packed, Request
 from .errors import operation_error
 from .ports import Port
 
+DEFAULT_DEVICE = "/dev/xen/evtchn"
+
 PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
 """The most ports that the driver reads or writes in one call."""
 
@@ -98,6 +100,13 @@ class Device(Protocol):
 
         Returns:
             How many were sent, and the errno of the next one; 0 where all were.
+        """
+
+    def reopen(self) -> "Device":
+        """Open the device anew: another file of the driver of the same domain.
+
+        Raises:
+            OSError: as for an open.
         """
 
     def port_table(self) -> tuple[Port, ...]:

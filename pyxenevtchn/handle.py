@@ -9,7 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from .abi import Request
+from .abi import DOMID_SELF, Request
 from .bindings import Binding, Bindings
 from .device import Device
 from .errors import STALE_HINT, ChannelClosed, operation_error, stale_handle
@@ -100,18 +100,18 @@ class Handle:
             self._set_stale()
 
     def check_stale(self) -> bool:
-        """Ask Xen whether the ports in ``bindings`` are still the handle's; mark it stale if not.
+        """Find out whether this domain was restored since it bound the ports in ``bindings``.
 
-        True is proof, and the handle is as after ``mark_stale``: Xen has closed a port of it, or
-        has something else at its number. False is none where somebody has bound the like since
-        the restore, and got the same number: ask before anything is bound anew. Of an adopted
-        handle only the ports in ``bindings`` are asked about, and one that was unbound by way of
-        a duplicate of the descriptor is lost.
+        True is proof: Xen gives a number of the handle's to a port of another handle, which is open
+        for this alone. Then the handle is as after ``mark_stale``. False is none where all its
+        numbers have been given again since the restore: ask before anything is bound anew. It costs
+        two requests for each number that is free below the handle's highest port, as a rule few.
 
-        It takes root, and the driver xen-privcmd.
+        Of an adopted handle only the ports in ``bindings`` are asked about; one that was unbound by
+        way of a duplicate of the descriptor counts as lost.
 
         Raises:
-            OSError: it cannot be known, and the handle is as before; a note says what to do.
+            OSError: the device cannot be opened again; the handle is as before.
             ChannelClosed: the handle is closed.
         """
         if self.closed or self._inherited:
@@ -124,10 +124,10 @@ class Handle:
         return self.stale
 
     def _has_lost_ports(self) -> bool:
-        bindings = self._bindings
-        # Nobody binds or unbinds a port between Xen's answer and the comparison.
-        with bindings.lock:
-            return bool(self.bindings) and bindings.has_lost(self._device.port_table())
+        # Nobody unbinds a port of the handle meanwhile: its number would be free then.
+        with self._bindings.lock:
+            ports = set(self.bindings)
+            return bool(ports) and _gives_again(self._device, ports)
 
     def _set_stale(self) -> None:
         if self.closed or self._inherited:
@@ -219,6 +219,21 @@ class Handle:
                 "this handle belongs to the parent process: after a fork the child may only close"
                 " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()",
             )
+
+
+def _gives_again(device: Device, ports: set[int]) -> bool:
+    """Return whether one of these ports is free in Xen, which gives the lowest free one first."""
+    other = device.reopen()
+    try:
+        bind = other.request(Request.BIND_UNBOUND_PORT)
+        port, highest = 0, max(ports)
+        while 0 <= port < highest and port not in ports:
+            port = bind(DOMID_SELF)
+        if port < 0 and port != -errno.ENOSPC:
+            raise operation_error(Request.BIND_UNBOUND_PORT, (DOMID_SELF,), -port, other.name)
+        return port in ports
+    finally:
+        other.close()
 
 
 def _raise(kind: type[Exception], message: str, *_: object) -> NoReturn:

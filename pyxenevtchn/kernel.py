@@ -12,7 +12,7 @@ from . import privcmd
 from .abi import PORT_BYTES, Packed, Request
 from .compiled import ffi, lib
 from .descriptors import BorrowedDescriptor, Descriptor, make_dead
-from .device import Device, Page
+from .device import DEFAULT_DEVICE, Device, Page
 from .errors import open_error
 from .ports import Port
 
@@ -23,8 +23,15 @@ class KernelDevice(Device):
     What is called for each event is bound straight to the compiled code.
     """
 
-    def __init__(self, descriptor: Descriptor | BorrowedDescriptor, name: str) -> None:
+    def __init__(
+        self, descriptor: Descriptor | BorrowedDescriptor, name: str, path: str = DEFAULT_DEVICE
+    ) -> None:
         """Make a device of a descriptor, which is not the device's to close yet.
+
+        Args:
+            descriptor: the descriptor.
+            name: what the device is called.
+            path: where it can be opened anew.
 
         Raises:
             OSError: EBADF; ENOTTY for what is no character device; EMFILE.
@@ -33,6 +40,7 @@ class KernelDevice(Device):
         if not stat.S_ISCHR(os.fstat(fd).st_mode):
             raise OSError(errno.ENOTTY, "not an event-channel device", name)
         self.name = name
+        self._path = path
         self.port_space: Hashable = "kernel"
         self.blocking: bool = os.get_blocking(fd)
         self._fd = fd
@@ -69,6 +77,9 @@ class KernelDevice(Device):
         result = lib.notify_many(self._fd, ffi.from_buffer("uint32_t[]", ports), count)
         return result & 0xFFFF_FFFF, result >> 32
 
+    def reopen(self) -> Device:
+        return open_kernel(self._path, nonblocking=True, cloexec=True)
+
     def port_table(self) -> tuple[Port, ...]:
         return privcmd.port_table()
 
@@ -86,7 +97,7 @@ def open_kernel(path: str, *, nonblocking: bool, cloexec: bool) -> KernelDevice:
         raise open_error(error, path) from None
     try:
         os.set_inheritable(descriptor.number, not cloexec)
-        device = KernelDevice(descriptor, path)
+        device = KernelDevice(descriptor, path, path)
         device.own()
         return device  # noqa: TRY300
     except BaseException:

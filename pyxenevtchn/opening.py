@@ -4,12 +4,11 @@ import os
 import sys
 from typing import TYPE_CHECKING, cast
 
-from .device import Device
+from .device import DEFAULT_DEVICE, Device
 
 if TYPE_CHECKING:
     from .fake.device import FakeDevice
 
-DEFAULT_DEVICE = "/dev/xen/evtchn"
 DEVICE_VARIABLE = "XENEVTCHN_DEVICE"
 
 

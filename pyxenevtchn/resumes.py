@@ -19,7 +19,7 @@ class Resumes:
     that a change of the clock cancels (timekeeping_resume and timerfd_clock_was_set in the kernel).
     So it is also set off by a checkpoint, which every port survives, and by whoever sets the clock,
     ``date`` or an NTP daemon that steps it; not by one that slews it. The proof is
-    ``check_stale`` of each handle that is open, which asks Xen; or ``domid`` in XenStore, which has
+    ``check_stale`` of each handle that is open; or ``domid`` in XenStore, which has
     changed after a restore: then call ``mark_stale`` of each handle.
 
     It begins to listen when it is made: make it before the handles, or at the start of the program.

@@ -7,8 +7,9 @@ import sys
 
 import click
 
+from ..device import DEFAULT_DEVICE
 from ..errors import ChannelClosed
-from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
+from ..opening import DEVICE_VARIABLE
 
 # The commands, each in the module of its name: none is loaded before it is asked for.
 COMMANDS = (

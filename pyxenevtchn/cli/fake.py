@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import click
 
+from ..device import DEFAULT_DEVICE
 from ..fake import preload, server
 from ..fake.hypervisor import Hypervisor
 from ..fake.names import PREFIX
 from ..fake.remote import RemoteHypervisor
-from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
+from ..opening import DEVICE_VARIABLE
 from . import program
 from .commands import Group
 from .ending import end_by

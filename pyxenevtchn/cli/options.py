@@ -10,7 +10,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..abi import DOMID_SELF, UINT32_MAX, Virq, check_uint32
-from ..opening import DEFAULT_DEVICE, DEVICE_VARIABLE
+from ..device import DEFAULT_DEVICE
+from ..opening import DEVICE_VARIABLE
 
 if TYPE_CHECKING:
     NumberType = click.ParamType[int]

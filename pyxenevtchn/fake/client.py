@@ -87,8 +87,11 @@ class RemoteFile:
 
     def port_table(self) -> tuple[Port, ...]:
         """List the ports of the domain."""
-        domid, _ = self._call(Call.DOMID, b"")
-        return RemoteHypervisor(self._path).ports(domid)
+        return RemoteHypervisor(self._path).ports(self.domid())
+
+    def domid(self) -> int:
+        """Return the number that the domain has now."""
+        return self._call(Call.DOMID, b"")[0]
 
     def release(self) -> None:
         """Have the server close the file, whose descriptors are closed, and wait until it has.
@@ -196,7 +199,10 @@ def _open_description(path: str, domid: int) -> Description:
         space, descriptor = _open(connection, domid)
         stack.pop_all()
     file = RemoteFile(path, connection, descriptor)
-    return Description(file, descriptor, threading.RLock(), space)
+    return Description(
+        *(file, descriptor, threading.RLock(), space),
+        reopen=lambda: _open_description(path, file.domid()),
+    )
 
 
 def _open(connection: socket.socket, domid: int) -> tuple[str, Descriptor]:

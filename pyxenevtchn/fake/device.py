@@ -61,12 +61,19 @@ class Description:
         descriptor: what polls as the file does.
         lock: held over every operation of the file.
         port_space: equal for two files whose ports are those of one domain.
+        reopen: opens another file of the same domain.
     """
 
     def __init__(
-        self, file: File, descriptor: Descriptor, lock: threading.RLock, port_space: Hashable
+        self,
+        file: File,
+        descriptor: Descriptor,
+        lock: threading.RLock,
+        port_space: Hashable,
+        reopen: "Callable[[], Description]",
     ) -> None:
         self.file = file
+        self.reopen = reopen
         self.descriptor = descriptor
         self.lock = lock
         self.port_space = port_space
@@ -174,6 +181,9 @@ class FakeDevice(Device):
 
         result = self._call(notify)
         return sent[0] if sent else (0, -result)
+
+    def reopen(self) -> "FakeDevice":
+        return FakeDevice.open(self._description.reopen(), self.name)
 
     def port_table(self) -> tuple[Port, ...]:
         try:

@@ -99,15 +99,8 @@ class Domain:
             OSError: EMFILE; ENODEV, the domain was destroyed.
         """
         with self._lock:
-            descriptor = PollDescriptor(os.getpid())
-            try:
-                file = self.open_file(descriptor.show)
-            except BaseException:
-                descriptor.close()
-                raise
-            description = Description(file, descriptor, self._lock, self._kernel)
             return FakeDevice.open(
-                description, self._name, nonblocking=nonblocking, cloexec=cloexec
+                self._open_description(), self._name, nonblocking=nonblocking, cloexec=cloexec
             )
 
     def open_file(self, on_poll: Callable[[int], None]) -> OpenFile:
@@ -139,6 +132,16 @@ class Domain:
         with self._lock:
             self._clocks.add(clock)
         return Resumes(clock)
+
+    def _open_description(self) -> Description:
+        with self._lock:
+            descriptor = PollDescriptor(os.getpid())
+            try:
+                file = self.open_file(descriptor.show)
+            except BaseException:
+                descriptor.close()
+                raise
+            return Description(file, descriptor, self._lock, self._kernel, self._open_description)
 
     @property
     def _name(self) -> str:

@@ -63,9 +63,11 @@ def test_a_virq_that_is_bound_already_is_no_proof(guest: Domain) -> None:
 
 def test_a_bind_of_a_virq_asks_xen_what_became_of_the_ports(xen: Hypervisor, guest: Domain) -> None:
     channel = guest.open()
-    channel.bind_unbound_port(0)
+    for _ in range(2):
+        channel.bind_unbound_port(0)
     restore(guest)
     with guest.open() as other:
+        # It has the first one's number.
         other.bind_virq(Virq.DEBUG)
         with pytest.raises(StaleHandle, match=r"bind_virq\(virq=DEBUG\): File exists") as caught:
             channel.bind_virq(Virq.DEBUG)
@@ -100,20 +102,7 @@ def test_xen_tells_that_a_handle_is_stale(
     xen.check_clean()
 
 
-def test_a_number_that_was_given_again_is_no_port_of_the_handle(
-    xen: Hypervisor, guest: Domain
-) -> None:
-    channel = guest.open()
-    port = channel.bind_unbound_port(0)
-    restore(guest)
-    with guest.open() as other:
-        assert other.bind_virq(Virq.DEBUG) == port
-        assert channel.check_stale()
-    leave_alone(channel)
-    xen.check_clean()
-
-
-def test_a_number_that_was_given_again_for_the_like_is_no_proof(guest: Domain) -> None:
+def test_where_all_numbers_were_given_again_there_is_no_proof(guest: Domain) -> None:
     channel = guest.open()
     channel.bind_virq(Virq.DEBUG)
     restore(guest)
@@ -134,7 +123,7 @@ def test_where_xen_cannot_be_asked_the_handle_is_as_before(guest: Domain) -> Non
     with guest.open() as channel:
         channel.bind_unbound_port(0)
         guest.destroy()
-        with pytest.raises(OSError, match="port_table") as caught:
+        with pytest.raises(OSError, match="No such device") as caught:
             channel.check_stale()
         assert caught.value.errno == errno.ENODEV
         assert not channel.stale

@@ -240,8 +240,7 @@ OPERATIONS: dict[str, Operation] = {
     "recover": Operation(lambda w: w.near.recover, (*QUEUES, overflowed), drops=True),
     # Binding, and sending.
     "bind-virq": Operation(lambda w: lambda: w.near.bind_virq(Virq.ARGO)),
-    # The driver xen-privcmd may not be there.
-    "check-stale": Operation(lambda w: w.near.check_stale, error=FileNotFoundError),
+    "check-stale": Operation(lambda w: w.near.check_stale),
     "bind-virq-again": Operation(
         lambda w: lambda: w.near.bind_virq(Virq.XENOPROF), (nothing,), error=FileExistsError
     ),
