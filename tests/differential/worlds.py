@@ -21,8 +21,9 @@ MAX_FILES = 5
 # Ports that no file ever has: none at all, the kernel's, free ones, and out of range.
 STRANGERS = (0, 1, 2, 1023, 1024, 5000, 131071, 131072, 2**32 - 1)
 OUT_OF_RANGE = (131072, 2**32 - 1)
-DOMIDS = (0, DOMID_SELF, 1, 999, DOMID_IO, 0xFFFF, 2**32 - 1)
-OVER_16_BITS = tuple(0x10000 + domid for domid in (0, DOMID_SELF, 1, 999))
+# 998 and 999 are no domain's; 1 is a guest's in some machines.
+DOMIDS = (0, DOMID_SELF, 998, 999, DOMID_IO, 0xFFFF, 2**32 - 1)
+OVER_16_BITS = tuple(0x10000 + domid for domid in (0, DOMID_SELF, 998, 999))
 # Xen raises the console ring's by itself; 24 and above do not exist.
 VIRQS = tuple(virq for virq in range(26) if virq != Virq.CON_RING)
 RESTRICTIONS = (0, 1, 999, DOMID_FIRST_RESERVED - 1, DOMID_FIRST_RESERVED, 0xFFFF)
