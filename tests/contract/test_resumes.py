@@ -1,4 +1,4 @@
-"""Hearing of resumes: of a fake's domain; on a real one, by setting the clock."""
+"""Hearing of resumes: of a fake's domain; in a real dom0, by setting the clock."""
 
 import asyncio
 import select
@@ -18,7 +18,7 @@ from ..limits import TIMEOUT
 from .loops import Run, cancel
 
 # What the others are preloaded into has the clock of its machine, which is not to be set.
-pytestmark = pytest.mark.backends("fake", "real")
+pytestmark = [pytest.mark.backends("fake", "real"), pytest.mark.only("dom0")]
 
 
 @dataclass(frozen=True)
