@@ -28,6 +28,7 @@ class Domains:
         lock: held by whoever looks at or changes anything of the models.
         kernels: the kernel of each.
         saved: those that are in a file, by the domid that they had.
+        former: those that were restored, by each domid that they had before.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Domains:
         self.lock: threading.RLock = threading.RLock()
         self.kernels: dict[Domain, Kernel] = {}
         self.saved: dict[int, Domain] = {}
+        self.former: dict[int, Domain] = {}
 
     def domids(self) -> list[int]:
         """List the domids, in the order of the domains."""
@@ -228,6 +230,7 @@ class Domain:
             if not self._kernel.saved:
                 raise ValueError(f"{self!r} was not saved")
             del self._domains.saved[self.domid]
+            self._domains.former[self.domid] = self
             self._lives.restore(self._kernel)
             self._domains.kernels[self] = self._kernel
             self._set_clocks()

@@ -132,6 +132,19 @@ class Hypervisor:
         with self._lock:
             return self._domains.find(domid)
 
+    def named_domain(self, domid: int) -> Domain:
+        """Return the domain that a device's name means: with this domid, or a new one.
+
+        A program opens its device by one name, before its domain was restored and after that: a
+        domid that no domain has any more is the restored one's.
+        """
+        with self._lock:
+            try:
+                return self._domains.find(domid)
+            except LookupError:
+                former = self._domains.former.get(domid)
+                return former if former in self._domains.kernels else self.create_domain(domid)
+
     def saved_domain(self, domid: int) -> Domain:
         """Return the domain that was saved when it had this domid, and not restored since.
 

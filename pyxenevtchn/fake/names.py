@@ -5,7 +5,6 @@ import threading
 
 from ..abi import DOMID_FIRST_RESERVED
 from .device import FakeDevice
-from .domain import Domain
 from .hypervisor import Hypervisor
 
 PREFIX = "fake:"
@@ -66,7 +65,7 @@ def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
     """
     path, domid = parse(name)
     if path is None:
-        return _domain(domid).device(nonblocking=nonblocking, cloexec=cloexec)
+        return default().named_domain(domid).device(nonblocking=nonblocking, cloexec=cloexec)
     from .client import open_remote  # noqa: PLC0415 - only those who open one load it
 
     name = server_name(path, domid)
@@ -89,15 +88,6 @@ def parse(name: str) -> tuple[str | None, int]:
     if not name.startswith(PREFIX) or place == _UNIX or (place and place == path):
         raise ValueError(f"no fake is called {name!r}: {_KNOWN}")
     return path or None, _parse_domid(name, query)
-
-
-def _domain(domid: int) -> Domain:
-    hypervisor = default()
-    with _lock:
-        try:
-            return hypervisor.domain(domid)
-        except LookupError:
-            return hypervisor.create_domain(domid)
 
 
 def _parse_domid(name: str, query: str) -> int:

@@ -284,10 +284,7 @@ class Server:
             OSError: EMFILE, ENOSPC.
             ValueError: no domain can have that domid.
         """
-        try:
-            domain = self.hypervisor.domain(domid)
-        except LookupError:
-            domain = self.hypervisor.create_domain(domid)
+        domain = self.hypervisor.named_domain(domid)
         pid, _uid = _peer(connection)
         file = OpenedFile(domain, pid, self._awake.append)
         try:

@@ -86,3 +86,18 @@ def test_the_hypervisor_that_names_mean_can_be_any() -> None:
     assert default() is xen
     with EventChannel.open("fake:") as channel:
         channel.bind_static(100)
+
+
+def test_a_name_follows_its_domain_through_a_restore() -> None:
+    guest = default().create_domain(5)
+    guest.save()
+    guest.restore()
+    assert guest.domid != 5
+    with EventChannel.open("fake:?domid=5") as channel, guest.open() as other:
+        channel.bind_virq(Virq.DEBUG)
+        with pytest.raises(FileExistsError):
+            other.bind_virq(Virq.DEBUG)
+    with default().create_domain(5).open() as channel, EventChannel.open("fake:?domid=5") as other:
+        channel.bind_virq(Virq.DEBUG)
+        with pytest.raises(FileExistsError):
+            other.bind_virq(Virq.DEBUG)
