@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from ..abi import DOMID_SELF
-from ..channel import EventChannel
-from .options import domid_name
+from ...abi import DOMID_SELF
+from ...channel import EventChannel
+from ..options import domid_name
 
 # A live hypervisor delivers in microseconds to milliseconds: what takes longer is lost.
 ANSWER_TIMEOUT = 2.0

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import click
 
-from ..channel import EventChannel
-from ..errors import RingOverflow
+from ...channel import EventChannel
+from ...errors import RingOverflow
+from ..output import warn
 from .display import Display
 from .formats import Time
-from .output import warn
 
 
 @dataclass(frozen=True)

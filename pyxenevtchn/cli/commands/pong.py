@@ -2,9 +2,9 @@
 
 import click
 
-from ..channel import EventChannel
-from .options import DOMID, device_option, domid_name
-from .output import say
+from ...channel import EventChannel
+from ..options import DOMID, device_option, domid_name
+from ..output import say
 
 
 @click.command()

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..abi import Request, virq_name
-from ..bindings import Binding
-from ..channel import EventChannel
-from .options import domid_name
+from ...abi import Request, virq_name
+from ...bindings import Binding
+from ...channel import EventChannel
+from ..options import domid_name
 
 
 @dataclass(frozen=True)

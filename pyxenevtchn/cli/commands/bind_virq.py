@@ -2,12 +2,12 @@
 
 import click
 
-from ..channel import EventChannel
-from . import formats
-from .display import Lines, announce
-from .monitor import Limits, finish, monitor
-from .options import VIRQ, count_option, device_option, timeout_option
-from .sources import Sources
+from ...channel import EventChannel
+from ..events import formats
+from ..events.display import Lines, announce
+from ..events.monitor import Limits, finish, monitor
+from ..events.sources import Sources
+from ..options import VIRQ, count_option, device_option, timeout_option
 
 
 @click.command("bind-virq")

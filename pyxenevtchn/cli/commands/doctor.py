@@ -7,9 +7,9 @@ import click
 
 import pyxenevtchn
 
+from ..options import device_option
+from ..output import bad, good, say
 from .findings import Finding, examine
-from .options import device_option
-from .output import bad, good, say
 
 
 @click.command()

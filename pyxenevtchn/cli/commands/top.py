@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from ..fake import names
-from ..fake.remote import RemoteHypervisor
-from . import formats
-from .interrupts import Counter, Usage, compare, parse
-from .options import device_option, is_fake
-from .output import bold, printable, say, warn
+from ...fake import names
+from ...fake.remote import RemoteHypervisor
+from ..events import formats
+from ..interrupts import Counter, Usage, compare, parse
+from ..options import device_option, is_fake
+from ..output import bold, printable, say, warn
 
 _INTERRUPTS = Path("/proc/interrupts")
 _INTERVAL = 1.0

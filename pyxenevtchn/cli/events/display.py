@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from ..output import emit
 from .formats import Format, Time
-from .output import emit
 
 
 class Display(Protocol):

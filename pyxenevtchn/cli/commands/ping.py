@@ -6,7 +6,7 @@ import time
 
 import click
 
-from .options import ADDRESS, SECONDS, device_option
+from ..options import ADDRESS, SECONDS, device_option
 from .round_trips import ANSWER_TIMEOUT, open_trips
 
 

@@ -5,8 +5,8 @@ import time
 
 import click
 
-from ..channel import EventChannel
-from .options import (
+from ...channel import EventChannel
+from ..options import (
     ADDRESS,
     SECONDS,
     STATIC_PORT,

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import click
 
-from ..channel import EventChannel
+from ...channel import EventChannel
+from ..options import device_option
+from ..output import bad, good, say
 from .checks import CHECKS, CheckFailed
-from .options import device_option
-from .output import bad, good, say
 
 
 @click.command()

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import click
 
-from ..abi import DOMID_SELF, virq_name
-from ..fake import names, preload
-from ..fake.remote import RemoteHypervisor
-from ..holders import Process, processes
-from ..ports import Port
-from . import interrupts
-from .options import DOMID, device_option, is_fake
-from .output import printable, say, say_table
+from ...abi import DOMID_SELF, virq_name
+from ...fake import names, preload
+from ...fake.remote import RemoteHypervisor
+from ...holders import Process, processes
+from ...ports import Port
+from .. import interrupts
+from ..options import DOMID, device_option, is_fake
+from ..output import printable, say, say_table
 
 _INTERRUPTS = Path("/proc/interrupts")
 
@@ -94,7 +94,7 @@ def ports(domid: int, *, as_json: bool, device: str) -> None:
 
 
 def _real(device: str, domid: int) -> Table:
-    from ..privcmd import port_table  # noqa: PLC0415 - it loads the compiled code
+    from ...privcmd import port_table  # noqa: PLC0415 - it loads the compiled code
 
     table = port_table(domid)
     if domid != DOMID_SELF:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from ..abi import KERNEL, Machine, Virq, virq_holder, virq_meaning
-from ..channel import EventChannel
-from ..fake.names import parse
-from ..fake.remote import RemoteHypervisor
-from .options import device_option, is_fake
-from .output import confirm, say_table
+from ...abi import KERNEL, Machine, Virq, virq_holder, virq_meaning
+from ...channel import EventChannel
+from ...fake.names import parse
+from ...fake.remote import RemoteHypervisor
+from ..options import device_option, is_fake
+from ..output import confirm, say_table
 
 _GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 

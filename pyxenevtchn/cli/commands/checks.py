@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from ..abi import DOMID_SELF, NR_VIRQS, UINT32_MAX
-from ..channel import EventChannel
-from ..errors import ChannelClosed
+from ...abi import DOMID_SELF, NR_VIRQS, UINT32_MAX
+from ...channel import EventChannel
+from ...errors import ChannelClosed
 
 # Far longer than a delivery takes, in seconds.
 _LATE = 5.0

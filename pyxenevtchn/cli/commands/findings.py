@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from ..abi import UINT32_MAX, virq_name
-from ..channel import EventChannel
-from ..device import Device
-from ..opening import open_device
-from .options import is_fake
+from ...abi import UINT32_MAX, virq_name
+from ...channel import EventChannel
+from ...device import Device
+from ...opening import open_device
+from ..options import is_fake
 
 # Bit 11 of Xen's features: XENFEAT_dom0 of its public headers.
 _FEATURE_DOM0 = 1 << 11

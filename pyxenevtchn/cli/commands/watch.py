@@ -2,12 +2,13 @@
 
 import click
 
-from ..channel import EventChannel
-from . import formats
-from .display import Display, Lines, Rates, announce
-from .hook import Hook
-from .monitor import Limits, finish, monitor
-from .options import (
+from ...channel import EventChannel
+from ..events import formats
+from ..events.display import Display, Lines, Rates, announce
+from ..events.hook import Hook
+from ..events.monitor import Limits, finish, monitor
+from ..events.sources import Sources
+from ..options import (
     ADDRESS,
     DOMID,
     SECONDS,
@@ -19,7 +20,6 @@ from .options import (
     device_option,
     timeout_option,
 )
-from .sources import Sources
 
 
 @click.command()

@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from .output import warn
+from ..output import warn
 
 
 class Hook:

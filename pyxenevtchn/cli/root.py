@@ -1,4 +1,4 @@
-"""The commands, each in a module of its own, and how their errors come out."""
+"""The command that has all others: their names, and how their errors come out."""
 
 import errno
 import importlib
@@ -11,7 +11,7 @@ from ..device import DEFAULT_DEVICE
 from ..errors import ChannelClosed
 from ..opening import DEVICE_VARIABLE
 
-# The commands, each in the module of its name: none is loaded before it is asked for.
+# Each is in the module of its name in the folder commands, and loaded when it is asked for.
 COMMANDS = (
     "bind-virq",
     "doctor",
@@ -67,7 +67,8 @@ class Commands(Group):
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f".{name}", __package__), name)
+        module = importlib.import_module(f".commands.{name}", __package__)
+        command: click.Command = getattr(module, name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:

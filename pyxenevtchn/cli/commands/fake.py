@@ -10,18 +10,18 @@ from collections.abc import Iterator
 
 import click
 
-from ..device import DEFAULT_DEVICE
-from ..fake import preload, server
-from ..fake.hypervisor import Hypervisor
-from ..fake.names import PREFIX
-from ..fake.remote import RemoteHypervisor
-from ..opening import DEVICE_VARIABLE
+from ...device import DEFAULT_DEVICE
+from ...fake import preload, server
+from ...fake.hypervisor import Hypervisor
+from ...fake.names import PREFIX
+from ...fake.remote import RemoteHypervisor
+from ...opening import DEVICE_VARIABLE
+from ..ending import end_by
+from ..options import DOMAIN
+from ..root import Group
 from . import program
-from .commands import Group
-from .ending import end_by
 from .fake_controls import CONTROLS
 from .fake_options import hypervisor_options, parse_device, socket_option, socket_path
-from .options import DOMAIN
 
 
 def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) -> int | None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..fake import preload
-from ..fake.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
-from ..fake.hypervisor import Hypervisor
-from ..fake.names import PREFIX, parse
-from ..fake.remote import RemoteHypervisor
-from ..opening import DEVICE_VARIABLE
-from .options import F
+from ...fake import preload
+from ...fake.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
+from ...fake.hypervisor import Hypervisor
+from ...fake.names import PREFIX, parse
+from ...fake.remote import RemoteHypervisor
+from ...opening import DEVICE_VARIABLE
+from ..options import F
 
 if TYPE_CHECKING:
     VersionType = click.ParamType[tuple[int, int]]
