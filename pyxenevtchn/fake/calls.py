@@ -6,10 +6,12 @@ import functools
 import socket
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..abi import PORT_BYTES, Request
+from .driver import OpenFile
 from .failure import KernelBug
+from .opened_file import OpenedFile
 from .protocol import (
     ANSWER,
     CALL,
@@ -23,14 +25,22 @@ from .protocol import (
     Call,
 )
 
-if TYPE_CHECKING:
-    from .driver import OpenFile
-    from .server import OpenedFile, Server
-
 # Looked up in their objects they cost as much as what they do.
 _pack, _unpack = ANSWER.pack, CALL.unpack_from
 _HEAD = CALL.size
 _UNDO = int(Call.UNDO)
+
+
+class CallsServer(Protocol):
+    """What the server does for a connection about a file (see server.Server)."""
+
+    on_bug: Callable[[str], None]
+
+    def forget(self, fd: int) -> None:
+        """Tell a connection nothing more."""
+
+    def left_by(self, session: "Calls", file: OpenedFile, *, said: bool) -> None:
+        """Forget a connection about a file, and the file if nobody has it any more."""
 
 
 class Calls:
@@ -46,7 +56,7 @@ class Calls:
         take_back: takes back what the last answer gave, while nobody is known to have got that.
     """
 
-    def __init__(self, server: "Server", connection: socket.socket, file: "OpenedFile") -> None:
+    def __init__(self, server: CallsServer, connection: socket.socket, file: OpenedFile) -> None:
         self.model: OpenFile = file.model
         self.take_back: Callable[[], object] | None = None
         self._server = server

@@ -5,12 +5,10 @@ Pure: no descriptor, no thread, no I/O.
 
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from .irqs import File
 from .xen import Evtchn
-
-if TYPE_CHECKING:
-    from .driver import OpenFile
 
 
 class Queue(Protocol):
@@ -63,13 +61,13 @@ class Delivery:
                 break
         return count
 
-    def settle(self, file: "OpenFile") -> None:
+    def settle(self, file: File) -> None:
         """Make up what has happened, before a call of a file looks."""
 
-    def promise(self, file: "OpenFile") -> None:
+    def promise(self, file: File) -> None:
         """Show a file, whose ring is empty, that an event comes."""
 
-    def forget(self, file: "OpenFile") -> None:
+    def forget(self, file: File) -> None:
         """Let a file go that has been closed."""
 
 
@@ -104,13 +102,13 @@ class Shuffled(Delivery):
         self,
         interrupt: Callable[[Evtchn], bool],
         queue: Queue,
-        holder: Callable[[Evtchn], "OpenFile | None"],
+        holder: Callable[[Evtchn], File | None],
         random: Random,
     ) -> None:
         super().__init__(interrupt, queue)
         self._holder = holder
         self._random = random
-        self._waiting: dict[OpenFile, list[Evtchn]] = {}
+        self._waiting: dict[File, list[Evtchn]] = {}
 
     def upcall(self) -> Callable[[Evtchn], object]:
         """Return what Xen is to call with an event that has become deliverable."""
@@ -131,19 +129,19 @@ class Shuffled(Delivery):
             count += self._run(file, left)
         return count
 
-    def settle(self, file: "OpenFile") -> None:
+    def settle(self, file: File) -> None:
         """Run the interrupts of some of a file's events; of one at least, where that was shown."""
         waiting = self._waiting.get(file)
         if waiting:
             least = 1 if file.readable and not file.holds_events else 0
             self._run(file, self._random.randint(least, len(waiting)))
 
-    def promise(self, file: "OpenFile") -> None:
+    def promise(self, file: File) -> None:
         """Show a file, whose ring is empty, that an event comes."""
         if any(map(_deliverable, self._waiting.get(file, ()))):
             file.show_readable()
 
-    def forget(self, file: "OpenFile") -> None:
+    def forget(self, file: File) -> None:
         """Let a file go that has been closed."""
         for evtchn in self._waiting.pop(file, ()):
             self._queue.unlink(evtchn)
@@ -157,7 +155,7 @@ class Shuffled(Delivery):
             self._waiting.setdefault(file, []).append(evtchn)
             file.show_readable()
 
-    def _run(self, file: "OpenFile", most: int | None) -> int:
+    def _run(self, file: File, most: int | None) -> int:
         waiting = self._waiting.pop(file, [])
         self._random.shuffle(waiting)
         later = []

@@ -1,9 +1,6 @@
 """What runs at the interrupt of a port: an open file, or in two rare cases something else."""
 
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from .driver import OpenFile
+from typing import Protocol
 
 
 class Irq(Protocol):
@@ -11,6 +8,24 @@ class Irq(Protocol):
 
     def interrupt(self, port: int) -> None:
         """Take an event of the port."""
+
+
+class File(Irq, Protocol):
+    """An open file, as the kernel below the driver knows it (see driver.OpenFile)."""
+
+    ports: dict[int, bool]
+    readable: bool
+    stale: bool
+
+    @property
+    def holds_events(self) -> bool:
+        """Whether there is an event in its ring."""
+
+    def show_readable(self) -> None:
+        """Show that something has come."""
+
+    def abandon(self) -> None:
+        """Forget every port and event."""
 
 
 class SharedIrq:
@@ -29,7 +44,7 @@ class SharedIrq:
 class OrphanIrq:
     """The interrupt of a port that its open file does not know any more: nothing ends it."""
 
-    def __init__(self, file: "OpenFile") -> None:
+    def __init__(self, file: File) -> None:
         self._file = file
 
     def interrupt(self, port: int) -> None:

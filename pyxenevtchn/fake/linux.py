@@ -8,19 +8,15 @@ import errno
 import os
 from collections import deque
 from random import Random
-from typing import TYPE_CHECKING
 
 from ..ports import Port
 from .configuration import Configuration
 from .delivery import Delivery, Immediate, Shuffled
 from .event_queues import FifoQueue, TwoLevelQueue
 from .failure import KernelBug, fail
-from .irqs import Irq, OrphanIrq, SharedIrq
+from .irqs import File, Irq, OrphanIrq, SharedIrq
 from .kernel_ports import bind_kernel_ports
 from .xen import Evtchn, XenDomain
-
-if TYPE_CHECKING:
-    from .driver import OpenFile
 
 _FIFO_PAGE = 1024
 
@@ -51,7 +47,7 @@ class Kernel:
     def __init__(self, domain: XenDomain, configuration: Configuration, random: Random) -> None:
         self.linux: tuple[int, int] = configuration.linux
         self.max_channels: int = configuration.max_channels
-        self.files: set[OpenFile] = set()
+        self.files: set[File] = set()
         self.gone: str | None = None
         self.saved: bool = False
         self.failures: dict[str, deque[int]] = {}
@@ -122,7 +118,7 @@ class Kernel:
         self.failures.setdefault(operation, deque()).append(number)
         self.special = True
 
-    def prepare(self, file: "OpenFile", operation: str) -> None:
+    def prepare(self, file: File, operation: str) -> None:
         """Let a call of a file through, or fail it.
 
         Raises:
@@ -207,16 +203,16 @@ class Kernel:
             self._deferred = self._awaiting_end() - awaited
         return count
 
-    def promise(self, file: "OpenFile") -> None:
+    def promise(self, file: File) -> None:
         """Show a file, whose ring is empty, that an event comes."""
         self._delivery.promise(file)
 
-    def forget(self, file: "OpenFile") -> None:
+    def forget(self, file: File) -> None:
         """Let a file go that has been closed."""
         self.files.discard(file)
         self._delivery.forget(file)
 
-    def bind(self, port: int, file: "OpenFile", *, static: bool) -> None:
+    def bind(self, port: int, file: File, *, static: bool) -> None:
         """Have the events of a port come to a file (bind_evtchn_to_irqhandler_lateeoi).
 
         Args:
@@ -274,7 +270,7 @@ class Kernel:
             )
         self._tear_down(port)
 
-    def orphan(self, file: "OpenFile") -> set[int]:
+    def orphan(self, file: File) -> set[int]:
         """Have a file get its ports' events without knowing the ports; return which."""
         ports = {port for port in file.ports if self.holders.get(port) is file}
         for port in ports:
@@ -323,7 +319,7 @@ class Kernel:
         file.interrupt(evtchn.port)
         return True
 
-    def _holder(self, evtchn: Evtchn) -> "OpenFile | None":
+    def _holder(self, evtchn: Evtchn) -> File | None:
         holder = self.holders.get(evtchn.port)
         return holder if holder in self.files else None
 

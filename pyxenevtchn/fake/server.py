@@ -17,18 +17,14 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from .calls import Calls
-from .descriptor import PollDescriptor, identity
-from .domain import Domain
-from .driver import OpenFile
-from .failure import KernelBug
+from .descriptor import identity
 from .guardian import Guardian
 from .hypervisor import Hypervisor
 from .last_close import LastClose
 from .listener import listening
-from .protocol import NAME
+from .opened_file import OpenedFile
 from .session import Session
 
 # Room for more of them than will come at once takes longer to make.
@@ -104,79 +100,6 @@ def _server(path: str, hypervisor: Hypervisor, on_bug: Callable[[str], None]) ->
         # The guardian is closed first: clients that are still connected are hung up on.
         with contextlib.closing(server), contextlib.closing(guardian):
             yield server
-
-
-class OpenedFile:
-    """A file that a client has opened.
-
-    Args:
-        domain: where.
-        pid: the client's process.
-        wake: called when those who wait may have an answer.
-
-    Attributes:
-        owner: the name of the client's program.
-        key: what the guardian calls it.
-        space: what the client calls the domain.
-        descriptor: what the client gets a duplicate of.
-        model: the file itself.
-        sessions: the connections about it.
-        waiting: those whose WAIT has no answer yet, in their order.
-        said: whether the last who left it said that a descriptor was closed.
-        bug: the kernel's bug that closing it was, if any.
-    """
-
-    def __init__(self, domain: Domain, pid: int, wake: Callable[["OpenedFile"], object]) -> None:
-        self.owner: str = _program(pid)
-        self._wake = wake
-        # Keeps the domain's identity its own while the file is open.
-        self._domain = domain
-        self.space: str = f"{os.getpid()}-{id(domain):x}"
-        self.descriptor: PollDescriptor = PollDescriptor(pid, NAME)
-        self.key: str = str(self.descriptor.identity[1])
-        try:
-            self.model: OpenFile = domain.open_file(self.descriptor.show)
-        except BaseException:
-            self.descriptor.close()
-            raise
-        self.sessions: set[Calls] = set()
-        self.waiting: dict[Calls, None] = {}
-        self.said: bool = False
-        self.bug: str = ""
-
-    @property
-    def domid(self) -> int:
-        """The domain's number, which another one takes the place of when it is restored."""
-        return self._domain.domid
-
-    def describe(self) -> str:
-        """Say what it is and what it holds, for messages."""
-        ports = ", ".join(map(str, sorted(self.model.ports)))
-        held = f", with {'ports' if len(self.model.ports) > 1 else 'port'} {ports}" if ports else ""
-        return f"domain {self.domid}: a handle of {self.owner}{held}"
-
-    def wait(self, session: Calls) -> None:
-        """Have a session go on once there is something to read."""
-        self.waiting[session] = None
-        # Most files have nobody who waits, and need not look.
-        self.model.on_poll = self._show
-
-    def wait_no_more(self, session: Calls) -> None:
-        """Forget that it waits, if it does."""
-        self.waiting.pop(session, None)
-
-    def _show(self, mask: int) -> None:
-        self.descriptor.show(mask)
-        if mask and self.waiting:
-            self._wake(self)
-
-    def close(self) -> None:
-        """Close it: its ports are free."""
-        try:
-            self.model.release()
-        except KernelBug as bug:
-            self.bug = str(bug)
-        self.descriptor.close()
 
 
 class Server:
@@ -382,14 +305,6 @@ def _peer(connection: socket.socket) -> tuple[int, int]:
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     pid, uid, _gid = credentials.unpack(packed)
     return pid, uid
-
-
-def _program(pid: int) -> str:
-    try:
-        text = Path("/proc", str(pid), "comm").read_text(errors="surrogateescape")
-    except OSError:
-        return "?"  # it has ended already
-    return text.removesuffix("\n")
 
 
 def _turn_away(connection: socket.socket, number: int, text: str) -> None:

@@ -6,22 +6,42 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from ..abi import UINT32_MAX, Request
-from .calls import Calls
+from .calls import Calls, CallsServer
 from .domain import Domain
+from .hypervisor import Hypervisor
+from .opened_file import OpenedFile
 from .protocol import LINE_MAX
 
-if TYPE_CHECKING:
-    from .hypervisor import Hypervisor
-    from .server import OpenedFile, Server
+
+class SessionServer(CallsServer, Protocol):
+    """What the server does for a connection (see server.Server)."""
+
+    hypervisor: Hypervisor
+    files: dict[tuple[int, int], OpenedFile]
+
+    def watch(self, fd: int, events: int) -> None:
+        """Tell a connection of these events alone from now on."""
+
+    def hand_over(self, connection: socket.socket, calls: Calls) -> None:
+        """Tell those calls of what comes on a connection from now on."""
+
+    def open_file(self, domid: int, connection: socket.socket) -> OpenedFile:
+        """Open a file in a domain, which is created if there is none, for who is connected."""
+
+    def find_file(self, fd: int) -> OpenedFile | None:
+        """Return the file that a descriptor is of, if any, and keep the descriptor then."""
+
+    def check_clean(self) -> None:
+        """Check that no file is open and no port bound but the kernels' own."""
 
 
 class Session:
     """A connection. One that breaks the protocol ends, and no other with it."""
 
-    def __init__(self, server: "Server", connection: socket.socket) -> None:
+    def __init__(self, server: SessionServer, connection: socket.socket) -> None:
         self._server = server
         self._connection = connection
         self._connection.setblocking(False)
@@ -120,7 +140,7 @@ class Session:
         self._passed = -1
         self._hand_over(file)
 
-    def _hand_over(self, file: "OpenedFile") -> Calls:
+    def _hand_over(self, file: OpenedFile) -> Calls:
         calls = Calls(self._server, self._connection, file)
         self._server.hand_over(self._connection, calls)
         return calls
@@ -144,7 +164,7 @@ class Session:
         hypervisor = self._server.hypervisor
         return f"ok {hypervisor.deliver(self._domain(domid), most, storm=bool(storm))}"
 
-    def _domain(self, domid: int | None) -> "Domain | None":
+    def _domain(self, domid: int | None) -> Domain | None:
         return None if domid is None else self._server.hypervisor.domain(domid)
 
     def _ports(self, domid: int) -> str:
@@ -179,7 +199,7 @@ class Session:
         return f"ok {domain.domid}"
 
     @property
-    def hypervisor(self) -> "Hypervisor":
+    def hypervisor(self) -> Hypervisor:
         """The server's."""
         return self._server.hypervisor
 
