@@ -85,7 +85,7 @@ class Commands(Group):
             raise click.ClickException(_message(error)) from error
         except Exception as error:
             # It can be a fake's only where one has been loaded.
-            failure = sys.modules.get("pyxenevtchn.fake.failure")
+            failure = sys.modules.get("pyxenevtchn.fake.model.failure")
             if failure and isinstance(error, failure.KernelBug):
                 raise click.ClickException(f"kernel bug: {error}") from error
             raise

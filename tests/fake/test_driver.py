@@ -9,11 +9,11 @@ import pytest
 from pyxenevtchn import DOMID_SELF, Request, Virq
 from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.fake import KernelBug, State
-from pyxenevtchn.fake.configuration import Abi, Configuration, Delivery
-from pyxenevtchn.fake.driver import PAGE_BYTES, OpenFile
-from pyxenevtchn.fake.linux import Kernel
-from pyxenevtchn.fake.xen import Xen
-from pyxenevtchn.fake.xsm import Xsm
+from pyxenevtchn.fake.model.configuration import Abi, Configuration, Delivery
+from pyxenevtchn.fake.model.driver import PAGE_BYTES, OpenFile
+from pyxenevtchn.fake.model.linux import Kernel
+from pyxenevtchn.fake.model.xen import Xen
+from pyxenevtchn.fake.model.xsm import Xsm
 
 from .test_xen import refused
 

@@ -6,8 +6,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, Virq
 from pyxenevtchn.fake import State
-from pyxenevtchn.fake.xen import MAX_CHANNELS, Evtchn, Xen, XenDomain
-from pyxenevtchn.fake.xsm import Silo, Xsm
+from pyxenevtchn.fake.model.xen import MAX_CHANNELS, Evtchn, Xen, XenDomain
+from pyxenevtchn.fake.model.xsm import Silo, Xsm
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyxenevtchn.fake.remote import RemoteHypervisor
+from pyxenevtchn.fake.server.remote import RemoteHypervisor
 
 from ..command import Running, running
 

@@ -10,7 +10,7 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn.fake import KernelBug
-from pyxenevtchn.fake.configuration import Configuration
+from pyxenevtchn.fake.model.configuration import Configuration
 
 from ..command import COMMAND, run, shell
 from .process import ServerProcess, serving

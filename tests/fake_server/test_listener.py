@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyxenevtchn import EventChannel
-from pyxenevtchn.fake.listener import listening
+from pyxenevtchn.fake.server.listener import listening
 
 from ..command import run, running
 from .process import ServerProcess, serving

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Request, Virq
-from pyxenevtchn.fake.protocol import (
+from pyxenevtchn.fake.server.protocol import (
     ANSWER,
     CALL,
     CALL_MAX,
@@ -28,7 +28,7 @@ from pyxenevtchn.fake.protocol import (
     connect,
     exchange,
 )
-from pyxenevtchn.fake.server import may_connect
+from pyxenevtchn.fake.server.server import may_connect
 
 from ..limits import TIMEOUT
 from .process import ServerProcess, serving

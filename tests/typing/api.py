@@ -43,9 +43,9 @@ from pyxenevtchn.fake import (
     open_named,
     reset_default,
 )
-from pyxenevtchn.fake.configuration import Configuration
-from pyxenevtchn.fake.driver import OpenFile
-from pyxenevtchn.fake.remote import RemoteHypervisor
+from pyxenevtchn.fake.model.configuration import Configuration
+from pyxenevtchn.fake.model.driver import OpenFile
+from pyxenevtchn.fake.server.remote import RemoteHypervisor
 from pyxenevtchn.pytest_plugin import ConnectedDomains, ProgramEnvironment
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import click
 
 from ...device import DEFAULT_DEVICE
-from ...fake import preload, server
+from ...fake import preload
 from ...fake.hypervisor import Hypervisor
 from ...fake.names import PREFIX
-from ...fake.remote import RemoteHypervisor
+from ...fake.server import server
+from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
 from ..ending import end_by
 from ..options import DOMAIN

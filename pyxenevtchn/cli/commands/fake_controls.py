@@ -7,7 +7,7 @@ import click
 from ...abi import UINT32_MAX
 from ...fake.domain import OPERATIONS
 from ...fake.hypervisor import GUEST_PORTS
-from ...fake.remote import RemoteHypervisor
+from ...fake.server.remote import RemoteHypervisor
 from ..options import ADDRESS, DOMAIN, VIRQ
 from .fake_options import on_server, socket_option, socket_path
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...fake import preload
-from ...fake.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
 from ...fake.hypervisor import Hypervisor
+from ...fake.model.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
 from ...fake.names import PREFIX, parse
-from ...fake.remote import RemoteHypervisor
+from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
 from ..options import F
 

@@ -13,7 +13,7 @@ import click
 
 from ...abi import DOMID_SELF, virq_name
 from ...fake import names, preload
-from ...fake.remote import RemoteHypervisor
+from ...fake.server.remote import RemoteHypervisor
 from ...holders import Process, processes
 from ...ports import Port
 from .. import interrupts

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import click
 
 from ...fake import preload
-from ...fake.loader import check_preload
+from ...fake.preload.loader import check_preload
 
 # Not passed on: what tells of a fault here, and what stops a terminal's jobs, which is for us too.
 _OURS = {

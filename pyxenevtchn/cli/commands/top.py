@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from ...fake import names
-from ...fake.remote import RemoteHypervisor
+from ...fake.server.remote import RemoteHypervisor
 from ..events import formats
 from ..interrupts import Counter, Usage, compare, parse
 from ..options import device_option, is_fake

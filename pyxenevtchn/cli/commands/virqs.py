@@ -10,7 +10,7 @@ import click
 from ...abi import KERNEL, Machine, Virq, virq_holder, virq_meaning
 from ...channel import EventChannel
 from ...fake.names import parse
-from ...fake.remote import RemoteHypervisor
+from ...fake.server.remote import RemoteHypervisor
 from ..options import device_option, is_fake
 from ..output import confirm, say_table
 

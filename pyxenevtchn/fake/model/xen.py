@@ -8,8 +8,8 @@ named).
 import errno
 from collections.abc import Callable
 
-from ..abi import DOMID_FIRST_RESERVED, DOMID_SELF, NR_VIRQS, Virq, VirqScope, virq_scope
-from ..ports import State
+from ...abi import DOMID_FIRST_RESERVED, DOMID_SELF, NR_VIRQS, Virq, VirqScope, virq_scope
+from ...ports import State
 from .failure import fail
 from .free_ports import FreePorts
 from .xsm import Xsm

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from .descriptor import PollDescriptor
-from .domain import Domain
-from .driver import OpenFile
-from .failure import KernelBug
+from ..descriptor import PollDescriptor
+from ..domain import Domain
+from ..model.driver import OpenFile
+from ..model.failure import KernelBug
 from .protocol import NAME
 
 

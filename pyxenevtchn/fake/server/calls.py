@@ -8,9 +8,9 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
-from ..abi import PORT_BYTES, Request
-from .driver import OpenFile
-from .failure import KernelBug
+from ...abi import PORT_BYTES, Request
+from ..model.driver import OpenFile
+from ..model.failure import KernelBug
 from .opened_file import OpenedFile
 from .protocol import (
     ANSWER,

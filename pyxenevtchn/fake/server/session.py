@@ -8,10 +8,10 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from ..abi import UINT32_MAX, Request
+from ...abi import UINT32_MAX, Request
+from ..domain import Domain
+from ..hypervisor import Hypervisor
 from .calls import Calls, CallsServer
-from .domain import Domain
-from .hypervisor import Hypervisor
 from .opened_file import OpenedFile
 from .protocol import LINE_MAX
 

@@ -6,7 +6,7 @@ that are named below.
 
 from collections.abc import Callable
 
-from ..abi import DOM0_KERNEL_VIRQS, Machine, Virq
+from ...abi import DOM0_KERNEL_VIRQS, Machine, Virq
 from .configuration import Configuration
 from .xen import XenDomain
 

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from random import Random
 
-from ..ports import Port
+from ...ports import Port
 from .configuration import Configuration
 from .delivery import Delivery, Immediate, Shuffled
 from .event_queues import FifoQueue, TwoLevelQueue

@@ -11,8 +11,8 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 
-from ..abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
-from ..ports import Port
+from ...abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
+from ...ports import Port
 from .failure import KernelBug, fail
 from .linux import Kernel
 

@@ -10,11 +10,11 @@ import socket
 import threading
 from collections import deque
 
-from ..abi import PORT_BYTES, Packed, Request
-from ..ports import Port
-from .descriptor import Descriptor
-from .device import Description, FakeDevice
-from .failure import KernelBug
+from ...abi import PORT_BYTES, Packed, Request
+from ...ports import Port
+from ..descriptor import Descriptor
+from ..device import Description, FakeDevice
+from ..model.failure import KernelBug
 from .protocol import (
     ANSWER,
     CALL,

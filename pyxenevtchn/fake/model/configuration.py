@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..abi import Machine
+from ...abi import Machine
 from .xen import MAX_CHANNELS
 from .xsm import MODULES, Xsm
 

@@ -3,10 +3,10 @@
 import json
 import os
 
-from ..abi import Request, check_domid, check_uint32
-from ..ports import Port, State
-from .configuration import Configuration
-from .hypervisor import GUEST_PORTS
+from ...abi import Request, check_domid, check_uint32
+from ...ports import Port, State
+from ..hypervisor import GUEST_PORTS
+from ..model.configuration import Configuration
 from .protocol import answer_value, connect, exchange
 
 

@@ -18,10 +18,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from ..descriptor import identity
+from ..hypervisor import Hypervisor
 from .calls import Calls
-from .descriptor import identity
 from .guardian import Guardian
-from .hypervisor import Hypervisor
 from .last_close import LastClose
 from .listener import listening
 from .opened_file import OpenedFile

@@ -79,8 +79,8 @@ import os
 import socket
 import struct
 
-from ..abi import Request
-from .driver import PAGE_BYTES
+from ...abi import Request
+from ..model.driver import PAGE_BYTES
 
 PAGE = PAGE_BYTES
 """The most bytes that one read, write or notify_many takes."""

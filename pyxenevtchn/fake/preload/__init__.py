@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from .names import server_name
-from .protocol import socket_address
+from ..names import server_name
+from ..server.protocol import socket_address
 
 OBJECT = Path(__file__).with_name("xenevtchn_preload.so")
 """The object."""

@@ -6,7 +6,7 @@ Pure: no descriptor, no thread, no I/O.
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from ..abi import Virq
+from ...abi import Virq
 from .free_ports import FreePorts
 from .xen import Evtchn
 

@@ -3,7 +3,7 @@
 Pure: no descriptor, no thread, no I/O.
 """
 
-from ..ports import State
+from ...ports import State
 from .linux import Kernel
 from .xen import XenDomain
 
