@@ -13,7 +13,7 @@ from pyxenevtchn.fake import Domain, Hypervisor, State, Xsm
 from pyxenevtchn.fake.model.configuration import Abi
 
 from ..concurrency import threads, until_asleep
-from .test_xen import refused
+from .model.test_xen import refused
 
 
 def connect(

@@ -14,7 +14,7 @@ from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.fake import FakeDevice, Hypervisor
 from pyxenevtchn.fake.model.configuration import Abi
 
-from .test_xen import refused
+from .model.test_xen import refused
 
 
 class Pair:

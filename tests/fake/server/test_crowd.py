@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from ..command import running_python
-from ..limits import TIMEOUT
+from ...command import running_python
+from ...limits import TIMEOUT
 from .process import ServerProcess
 
 CLIENT = """

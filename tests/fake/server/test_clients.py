@@ -17,10 +17,10 @@ import pytest
 from pyxenevtchn import AsyncEventChannel, EventChannel, Request, Virq
 from pyxenevtchn.opening import open_device
 
-from ..command import running_python
-from ..concurrency import alarms, threads, until_asleep
-from ..descriptors import descriptors
-from ..limits import TIMEOUT
+from ...command import running_python
+from ...concurrency import alarms, threads, until_asleep
+from ...descriptors import descriptors
+from ...limits import TIMEOUT
 from .process import ServerProcess, serving
 
 

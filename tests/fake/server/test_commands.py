@@ -12,7 +12,7 @@ from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn.fake import KernelBug
 from pyxenevtchn.fake.model.configuration import Configuration
 
-from ..command import COMMAND, run, shell
+from ...command import COMMAND, run, shell
 from .process import ServerProcess, serving
 
 TIMEOUT = 20.0

@@ -13,7 +13,7 @@ import pytest
 from pyxenevtchn import EventChannel
 from pyxenevtchn.fake.server.listener import listening
 
-from ..command import run, running
+from ...command import run, running
 from .process import ServerProcess, serving
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyxenevtchn.fake.server.remote import RemoteHypervisor
 
-from ..command import Running, running
+from ...command import Running, running
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from pyxenevtchn.fake.server.protocol import (
 )
 from pyxenevtchn.fake.server.server import may_connect
 
-from ..limits import TIMEOUT
+from ...limits import TIMEOUT
 from .process import ServerProcess, serving
 
 
