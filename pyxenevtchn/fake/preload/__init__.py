@@ -1,7 +1,7 @@
 """Any program on the shared fake: the object that is preloaded into it, and what that is told.
 
 The object serves the path /dev/xen/evtchn to the program that it is preloaded into, from the server
-that XENEVTCHN_FAKE names. It is C, in the folder preload of the source.
+that XENEVTCHN_FAKE names. It is C, in the folder preload at the top of the source.
 """
 
 import errno
