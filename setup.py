@@ -10,7 +10,7 @@ from setuptools.command.build_ext import build_ext
 
 # What is preloaded into programs of any language: a shared object like any, and no module.
 PRELOAD = Extension(
-    "pyxenevtchn.fake.xenevtchn_preload",
+    "pyxenevtchn.fake.preload.xenevtchn_preload",
     sorted(map(str, Path("preload").glob("*.c"))),
     depends=sorted(map(str, Path("preload").glob("*.h"))),
     extra_compile_args=["-std=gnu11", "-fvisibility=hidden"],

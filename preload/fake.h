@@ -1,4 +1,4 @@
-/* A client of the shared fake, as file operations: what pyxenevtchn/fake/protocol.py says, in C.
+/* A client of the shared fake, as file operations: pyxenevtchn/fake/server/protocol.py, in C.
  *
  * Each operation returns what its system call does: -1 with errno set, where it fails. Any thread
  * may call any of them, in a signal handler and after a fork too. None reads or writes the

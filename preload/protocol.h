@@ -1,4 +1,4 @@
-/* What is said about a file: see pyxenevtchn/fake/protocol.py. */
+/* What is said about a file: see pyxenevtchn/fake/server/protocol.py. */
 #ifndef PYXENEVTCHN_PROTOCOL_H
 #define PYXENEVTCHN_PROTOCOL_H
 

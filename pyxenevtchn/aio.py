@@ -9,11 +9,11 @@ from types import GeneratorType, TracebackType
 from typing import NoReturn, Self, SupportsIndex, cast
 
 from .abi import check_uint32, pack_ports
+from .aio_waiters import TURNS, Watch
 from .bindings import Binding
 from .channel import EventChannel
 from .errors import ChannelClosed, RingOverflow, StaleHandle, operation_error
 from .receiver import NO_PORTS
-from .watch import TURNS, Watch
 
 
 class AsyncEventChannel:

@@ -2,12 +2,9 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from .device import DEFAULT_DEVICE, Device
-
-if TYPE_CHECKING:
-    from .fake.device import FakeDevice
 
 DEVICE_VARIABLE = "XENEVTCHN_DEVICE"
 
@@ -53,7 +50,7 @@ def adopt_device(fd: int) -> Device:
     """
     # A descriptor can be a fake's only where the fake has been loaded to open it.
     fake = sys.modules.get("pyxenevtchn.fake.device")
-    if fake and (device := cast("FakeDevice | None", fake.adopt(fd))):
+    if fake and (device := cast("Device | None", fake.adopt(fd))):
         return device
     from .kernel import adopt_kernel  # noqa: PLC0415 - as above
 

@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from .channel import EventChannel
     from .fake import Hypervisor
-    from .fake.remote import RemoteHypervisor
+    from .fake.server.remote import RemoteHypervisor
 
 __all__ = [
     "ConnectedDomains",
@@ -57,7 +57,7 @@ class ProgramEnvironment(dict[str, str]):
 
     def __init__(self, path: str, domid: int = 0) -> None:
         from .fake.preload import environment  # noqa: PLC0415 - loaded in every run of its users
-        from .fake.remote import RemoteHypervisor  # noqa: PLC0415
+        from .fake.server.remote import RemoteHypervisor  # noqa: PLC0415
         from .opening import DEVICE_VARIABLE  # noqa: PLC0415
 
         base = {name: value for name, value in os.environ.items() if name != DEVICE_VARIABLE}
@@ -79,7 +79,7 @@ class ProgramEnvironment(dict[str, str]):
 @pytest.fixture
 def xenevtchn_environment() -> Iterator[ProgramEnvironment]:
     """The environment, for ``subprocess``, of programs with a fake Xen of the test's own."""
-    from .fake.server import serving  # noqa: PLC0415
+    from .fake.server.server import serving  # noqa: PLC0415
 
     bugs: list[str] = []
     with (

@@ -9,7 +9,7 @@ import pytest
 from pyxenevtchn.fake import preload
 
 from . import machines
-from .fake_server.process import ServerProcess, SharedServer, serving
+from .fake.server.process import ServerProcess, SharedServer, serving
 from .guests import SharedGuest
 from .limits import Limits
 from .reaper import Reaper

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pyxenevtchn import EventChannel, Resumes
-from pyxenevtchn.cli.commands import COMMANDS
+from pyxenevtchn.cli.root import COMMANDS
 
 from .raw_driver import RawFiles
 
@@ -92,7 +92,7 @@ def files() -> list[str]:
     with EventChannel.open() as channel, suppress(OSError):
         channel.bind_unbound_port(0)
         channel.check_stale()
-    commands = [f"pyxenevtchn.cli.{command.replace('-', '_')}" for command in COMMANDS]
+    commands = [f"pyxenevtchn.cli.commands.{command.replace('-', '_')}" for command in COMMANDS]
     for module in ("difflib", *commands):  # click loads that when it parses arguments
         importlib.import_module(module)
     modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]

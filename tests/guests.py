@@ -24,7 +24,7 @@ from pyxenevtchn import EventChannel
 from pyxenevtchn.fake import Hypervisor
 
 from .command import Running, running
-from .fake_server.process import ServerProcess
+from .fake.server.process import ServerProcess
 from .guest_agent import ANSWER, use_up
 from .here import has_fifo
 from .limits import TIMEOUT

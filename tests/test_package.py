@@ -1,7 +1,6 @@
 import ast
 import enum
 import inspect
-import re
 import subprocess
 import sys
 import tomllib
@@ -71,12 +70,6 @@ def test_type_checkers_see_every_public_name_used(module: ModuleType) -> None:
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     used |= {node.id for node in nodes if isinstance(node, ast.Name)}
     assert public_members(module).keys() <= used
-
-
-def test_the_layers_for_contributors_name_every_module() -> None:
-    layers = (ROOT / "CONTRIBUTING.md").read_text()
-    modules = {path.name for path in (ROOT / "pyxenevtchn").rglob("*.py")} - {"__init__.py"}
-    assert modules <= set(re.findall(r"(\w+\.py)`", layers))
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -24,7 +24,7 @@ def main() -> NoReturn:
     status: object = 1
     try:
         end_by(signal.SIGINT)
-        from .commands import xenevtchn  # noqa: PLC0415 - click takes long enough for a Ctrl-C
+        from .root import xenevtchn  # noqa: PLC0415 - click takes long enough for a Ctrl-C
 
         xenevtchn()
     except SystemExit as end:

@@ -13,17 +13,17 @@ The models answer as Xen and the Linux driver do, errno by errno. What only a fa
 ``.check_clean``. ``EventChannel.open("fake:")`` opens a handle on ``default()``.
 
 ``EventChannel.open("fake:unix:PATH")`` opens one on the hypervisor that ``xenevtchn fake serve
---socket PATH`` runs for many processes; ``remote.RemoteHypervisor`` does there what only a fake
-can.
+--socket PATH`` runs for many processes; ``server.remote.RemoteHypervisor`` does there what only a
+fake can.
 """
 
 from ..ports import Port, State
 from .device import FakeDevice, adopt
 from .domain import Domain
-from .failure import KernelBug
 from .hypervisor import Hypervisor
+from .model.failure import KernelBug
+from .model.xsm import Xsm
 from .names import default, open_named, reset_default
-from .xsm import Xsm
 
 __all__ = [
     "Domain",

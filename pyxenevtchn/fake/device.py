@@ -19,7 +19,7 @@ from ..errors import ChannelClosed, operation_error
 from ..ports import Port
 from ..timeouts import POLL_MOST
 from .descriptor import Descriptor, identity
-from .linux import Kernel
+from .model.linux import Kernel
 
 
 class File(Protocol):

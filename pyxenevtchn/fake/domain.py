@@ -13,9 +13,9 @@ from ..descriptors import Descriptor
 from ..resumes import Resumes
 from .descriptor import PollDescriptor
 from .device import Description, FakeDevice
-from .driver import OpenFile
-from .life import Lives
-from .linux import Kernel
+from .model.driver import OpenFile
+from .model.life import Lives
+from .model.linux import Kernel
 
 OPERATIONS = (*Request, "read", "write")
 """What can be made to fail."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from ..abi import NR_VIRQS, Machine, VirqScope, virq_name, virq_scope
 from ..ports import Port
-from .configuration import Abi, Configuration, Delivery, Policy
 from .device import open_files
 from .domain import Domain, Domains
-from .life import Lives
-from .linux import Kernel
-from .toolstack import Toolstack
-from .xen import Xen, XenDomain
-from .xsm import Xsm
+from .model.configuration import Abi, Configuration, Delivery, Policy
+from .model.life import Lives
+from .model.linux import Kernel
+from .model.toolstack import Toolstack
+from .model.xen import Xen, XenDomain
+from .model.xsm import Xsm
 
 GUEST_PORTS = 1023
 """The highest port that xl lets a guest have: max_event_channels of its configuration."""

@@ -66,7 +66,7 @@ def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
     path, domid = parse(name)
     if path is None:
         return default().named_domain(domid).device(nonblocking=nonblocking, cloexec=cloexec)
-    from .client import open_remote  # noqa: PLC0415 - only those who open one load it
+    from .server.client import open_remote  # noqa: PLC0415 - only those who open one load it
 
     name = server_name(path, domid)
     return open_remote(path, domid, name, nonblocking=nonblocking, cloexec=cloexec)

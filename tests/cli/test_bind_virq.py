@@ -7,7 +7,7 @@ import pytest
 from pyxenevtchn import EventChannel, Virq
 
 from ..command import run, running
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 
 pytestmark = pytest.mark.backends("server")
 

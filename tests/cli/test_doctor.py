@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pyxenevtchn.cli.findings import Finding, examine
+from pyxenevtchn.cli.commands.findings import Finding, examine
 
 from ..command import COMMAND, environment, run
 from ..conftest import DEVICE_NODE
@@ -130,9 +130,10 @@ def node_of_root() -> Iterator[Path]:
 @pytest.mark.backends("fake")
 def test_no_permission_is_status_1_and_a_hint(node_of_root: Path) -> None:
     # Whoever it becomes may not be able to load the project any more.
-    program = "import os; from pyxenevtchn.cli import commands, doctor; os.setuid(65534)"
+    load = "from pyxenevtchn.cli import root; import os, pyxenevtchn.cli.commands.doctor"
+    run = "os.setuid(65534); root.xenevtchn(['doctor'])"
     result = subprocess.run(
-        [Path(COMMAND).with_name("python"), "-c", f"{program}; commands.xenevtchn(['doctor'])"],
+        [Path(COMMAND).with_name("python"), "-c", f"{load}; {run}"],
         env=environment(str(node_of_root)),
         capture_output=True,
         text=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from pyxenevtchn.cli.commands import xenevtchn
+from pyxenevtchn.cli.root import xenevtchn
 
 from ..command import environment
 from ..limits import TIMEOUT

@@ -8,7 +8,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn.fake import KernelBug
 
 from ..command import run, running
-from ..fake_server.process import serving
+from ..fake.server.process import serving
 from ..limits import TIMEOUT
 
 pytestmark = pytest.mark.backends("server")

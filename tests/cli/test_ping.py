@@ -8,7 +8,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel
 
 from ..command import Running, run, running
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 
 both_processes = pytest.mark.backends("server", "preload", "real")
 

@@ -11,7 +11,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn.holders import processes
 
 from ..command import run, running
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 
 FIELDS = ["port", "state", "vcpu", "remote_domid", "remote_port", "virq", "pirq"]
 OF_A_FAKE = ["pending", "masked", "kernel", "daemon", "static"]

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ..command import run
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 
 
 @pytest.mark.backends("fake", "server", "preload", "real")

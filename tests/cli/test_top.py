@@ -15,7 +15,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel
 from pyxenevtchn.cli.interrupts import Counter, Usage, compare, parse
 
 from ..command import on_terminal, run, running
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from ..limits import TIMEOUT
 from ..toolstack import xenstored
 

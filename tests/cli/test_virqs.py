@@ -8,7 +8,7 @@ import pytest
 from pyxenevtchn import EventChannel, Virq
 
 from ..command import on_terminal, run
-from ..fake_server.process import ServerProcess, serving
+from ..fake.server.process import ServerProcess, serving
 
 # It is asked before anything is opened, so any name will do.
 NODE = "/dev/null"

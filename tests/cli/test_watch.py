@@ -14,7 +14,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
 from ..command import Running, run, running
-from ..fake_server.process import ServerProcess, serving
+from ..fake.server.process import ServerProcess, serving
 from ..toolstack import press_debug_key
 
 pytestmark = pytest.mark.backends("server")

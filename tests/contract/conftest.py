@@ -11,7 +11,7 @@ from pyxenevtchn.fake import Hypervisor
 from pyxenevtchn.opening import open_device as open_by_name
 
 from ..conftest import name_of
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from ..guests import Guest, SharedGuest, guest_of, guest_of_server
 from ..here import FAKE, Here, real
 from .events import Pair, connect

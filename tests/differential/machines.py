@@ -16,9 +16,9 @@ from typing import Any, Protocol, cast
 
 from pyxenevtchn.abi import unpack_ports
 from pyxenevtchn.fake import Domain, Hypervisor
-from pyxenevtchn.fake.configuration import Abi
 from pyxenevtchn.fake.descriptor import PollDescriptor
-from pyxenevtchn.fake.driver import OpenFile
+from pyxenevtchn.fake.model.configuration import Abi
+from pyxenevtchn.fake.model.driver import OpenFile
 
 from ..guests import RealGuest
 from ..here import has_fifo, has_silo, machine

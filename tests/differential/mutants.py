@@ -20,7 +20,7 @@ class Mutant:
     """A small error.
 
     Attributes:
-        module: of the fake.
+        module: of the fake's models.
         right: a line or lines of that, as they are.
         wrong: what stands there instead.
         guest: whether it takes a second domain to see.
@@ -152,7 +152,7 @@ def mutated(mutant: Mutant, number: int) -> Iterator[ModuleType]:
     with TemporaryDirectory() as directory:
         copy = Path(directory, name)
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        source = copy / "fake" / f"{mutant.module}.py"
+        source = copy / "fake/model" / f"{mutant.module}.py"
         text = source.read_text()
         assert text.count(mutant.right) == 1, f"{mutant.module} has not one {mutant.right!r}"
         source.write_text(text.replace(mutant.right, mutant.wrong))

@@ -12,7 +12,7 @@ from pyxenevtchn import DOMID_FIRST_RESERVED, DOMID_IO, DOMID_SELF, Request, Vir
 from pyxenevtchn.abi import DOMID_MAX, pack_ports, unpack_ports
 from pyxenevtchn.fake import Domain, Hypervisor
 from pyxenevtchn.fake.descriptor import PollDescriptor
-from pyxenevtchn.fake.driver import OpenFile
+from pyxenevtchn.fake.model.driver import OpenFile
 
 from .machines import FREE_PORT, Machine, Reference
 

@@ -39,6 +39,7 @@ _VARYING = (
     (r"\d+\.\d+", "NUMBER"),
     (r"\bport \d+", "port PORT"),
     (r"^\w+ +bind_static: .*", "what the kernel knows"),
+    (r"^\w+ +ports: .*", "what the domain has"),
 )
 
 

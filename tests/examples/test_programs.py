@@ -7,7 +7,7 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF
 
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from .programs import EXAMPLES, running_example
 
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))

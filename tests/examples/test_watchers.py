@@ -8,7 +8,7 @@ import pytest
 from pyxenevtchn import EventChannel, Virq
 
 from ..command import running
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from ..toolstack import let_a_domain_die, press_debug_key, xenstored
 from .programs import running_example
 

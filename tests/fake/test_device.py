@@ -21,7 +21,7 @@ from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
 from ..concurrency import alarms, child, struck, threads, until_asleep
 from ..descriptors import descriptors
 from ..limits import TIMEOUT
-from .test_xen import refused
+from .model.test_xen import refused
 
 
 @dataclass(frozen=True)

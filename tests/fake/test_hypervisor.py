@@ -10,10 +10,10 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Request, Virq
 from pyxenevtchn.abi import Machine
 from pyxenevtchn.fake import Domain, Hypervisor, State, Xsm
-from pyxenevtchn.fake.configuration import Abi
+from pyxenevtchn.fake.model.configuration import Abi
 
 from ..concurrency import threads, until_asleep
-from .test_xen import refused
+from .model.test_xen import refused
 
 
 def connect(

@@ -12,8 +12,8 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Request, Virq
 from pyxenevtchn.fake import Domain, FakeDevice, Hypervisor, KernelBug
 
+from .model.test_xen import refused
 from .test_hypervisor import connect
-from .test_xen import refused
 
 
 @pytest.fixture

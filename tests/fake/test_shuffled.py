@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pyxenevtchn import DOMID_SELF, EventChannel, Request
 from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.fake import FakeDevice, Hypervisor
-from pyxenevtchn.fake.configuration import Abi
+from pyxenevtchn.fake.model.configuration import Abi
 
-from .test_xen import refused
+from .model.test_xen import refused
 
 
 class Pair:

@@ -14,7 +14,7 @@ from pyxenevtchn.fake import Domain, Hypervisor
 
 from ..command import running_python
 from ..concurrency import threads, until_asleep
-from ..fake_server.process import ServerProcess
+from .server.process import ServerProcess
 
 
 def restore(guest: Domain) -> None:

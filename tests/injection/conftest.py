@@ -6,7 +6,7 @@ import pytest
 from pyxenevtchn import EventChannel
 from pyxenevtchn.fake import reset_default
 
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from .examine import quiet_collector
 from .strike import missing
 from .world import FakeMachine, Machine, PreloadedMachine, RealMachine

@@ -13,7 +13,7 @@ from typing import Protocol
 from pyxenevtchn import DOMID_SELF, Device, EventChannel, RingOverflow, Virq
 from pyxenevtchn.abi import Request
 from pyxenevtchn.fake import FakeDevice, Hypervisor, Port, reset_default
-from pyxenevtchn.fake.remote import RemoteHypervisor
+from pyxenevtchn.fake.server.remote import RemoteHypervisor
 
 from ..contract.events import TIMEOUT, connect
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pyxenevtchn.fake.loader import check_preload
 from pyxenevtchn.fake.preload import OBJECT
+from pyxenevtchn.fake.preload.loader import check_preload
 
 PROGRAM = Path(shutil.which("true") or "/bin/true").resolve()
 

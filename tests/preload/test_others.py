@@ -12,7 +12,7 @@ import pytest
 from pyxenevtchn.fake import preload
 
 from ..command import run, running
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from ..limits import TIMEOUT
 from .build import HERE, compile_program
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 from .build import BUILDS, HERE, Build, build
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")

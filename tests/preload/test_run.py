@@ -14,10 +14,10 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 from pyxenevtchn.fake import preload
-from pyxenevtchn.fake.protocol import answer_value, connect, exchange
+from pyxenevtchn.fake.server.protocol import answer_value, connect, exchange
 
 from ..command import Argument, on_terminal, run, running, shell
-from ..fake_server.process import ServerProcess
+from ..fake.server.process import ServerProcess
 
 BIND = """
 from pyxenevtchn import EventChannel, Virq

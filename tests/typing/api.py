@@ -43,9 +43,9 @@ from pyxenevtchn.fake import (
     open_named,
     reset_default,
 )
-from pyxenevtchn.fake.configuration import Configuration
-from pyxenevtchn.fake.driver import OpenFile
-from pyxenevtchn.fake.remote import RemoteHypervisor
+from pyxenevtchn.fake.model.configuration import Configuration
+from pyxenevtchn.fake.model.driver import OpenFile
+from pyxenevtchn.fake.server.remote import RemoteHypervisor
 from pyxenevtchn.pytest_plugin import ConnectedDomains, ProgramEnvironment
 
 
@@ -197,6 +197,7 @@ def devices(device: Device, fake: FakeDevice) -> None:
     assert_type(device.unmask(bytes(4), 4), int)
     assert_type(device.unmask_one(5), int)
     assert_type(device.port_table(), tuple[Port, ...])
+    assert_type(device.reopen(), Device)
     device.own()
     device.close()
     assert_type(fake.read(4096), bytes)

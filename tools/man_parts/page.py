@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import click
 
-from pyxenevtchn.cli.commands import xenevtchn
+from pyxenevtchn.cli.root import xenevtchn
 
 
 def page() -> str:

@@ -6,13 +6,14 @@ for shared in dev proc sys run tmp boot; do bind "/system/$shared" "$tools/$shar
 programs=/usr/lib/xen-$version/bin
 rm -rf "/system$programs" /system/usr/sbin/xl
 mkdir -p "/system$programs"
-for program in "$tools$programs"/*; do
-    name=${program##*/}
-    cat >"/system$programs/$name" <<END
+for program in "$tools$programs"/* "$tools"/usr/bin/xenstore*; do
+    path=${program#"$tools"}
+    rm -f "/system$path"
+    cat >"/system$path" <<END
 #!/bin/sh
-exec /usr/sbin/chroot '$toolstack' $programs/$name "\$@"
+exec /usr/sbin/chroot '$toolstack' $path "\$@"
 END
-    chmod 755 "/system$programs/$name"
+    chmod 755 "/system$path"
 done
 ln -s "$programs/xl" /system/usr/sbin/xl
 mkdir -p "$tools/var/lib/xen" "$tools/var/log/xen" "$tools/var/lib/xenstored"

@@ -1,0 +1,211 @@
+"""The controls of a fake hypervisor that is served: what `xenevtchn fake` has besides itself."""
+
+import errno
+
+import click
+
+from ...abi import UINT32_MAX
+from ...fake.domain import OPERATIONS
+from ...fake.hypervisor import GUEST_PORTS
+from ...fake.server.remote import RemoteHypervisor
+from ..options import ADDRESS, DOMAIN, VIRQ
+from .fake_options import on_server, socket_option, socket_path
+
+
+@click.command("raise-virq")
+@click.argument("virq", type=VIRQ)
+@click.option(
+    "--domain",
+    "domid",
+    type=DOMAIN,
+    metavar="DOMID",
+    help="Where [default: dom0, or for a global VIRQ the domain that handles it].",
+)
+@on_server
+def raise_virq(server: RemoteHypervisor, virq: int, domid: int | None) -> None:
+    """Raise a VIRQ, as Xen does.
+
+    VIRQ is a name or a number. Where nobody has bound it nothing happens.
+    """
+    server.raise_virq(virq, domid)
+
+
+@click.command("set-virq-handler")
+@click.argument("virq", type=VIRQ)
+@click.argument("domid", type=DOMAIN)
+@on_server
+def set_virq_handler(server: RemoteHypervisor, virq: int, domid: int) -> None:
+    """Have a global VIRQ go to a domain.
+
+    VIRQ is a name or a number.
+    """
+    server.set_virq_handler(virq, domid)
+
+
+@click.command()
+@click.argument("domid", type=DOMAIN, required=False)
+@click.option("-n", "--most", type=click.IntRange(0), metavar="N", help="Of N events at most.")
+@click.option(
+    "--storm",
+    is_flag=True,
+    help="As in a flood: what is unmasked from now on comes with the next delivery.",
+)
+@on_server
+def deliver(server: RemoteHypervisor, domid: int | None, most: int | None, *, storm: bool) -> None:
+    """Let the events come that wait, and print how many were for handles.
+
+    They wait where the server has --delivery manual. It is those of the domain DOMID, or of all.
+    """
+    click.echo(server.deliver(domid, most, storm=storm))
+
+
+@click.command("create-domain")
+@click.argument("domid", type=DOMAIN, required=False)
+@click.option(
+    "--max-ports",
+    type=click.IntRange(0, UINT32_MAX),
+    default=GUEST_PORTS,
+    show_default=True,
+    metavar="N",
+    help="The highest port that it can have: xl's max_event_channels.",
+)
+@on_server
+def create_domain(server: RemoteHypervisor, domid: int | None, max_ports: int) -> None:
+    """Create a domain and print its domid.
+
+    It is DOMID, or the next one that none has had.
+    """
+    click.echo(server.create_domain(domid, max_ports))
+
+
+@click.command("connect-static")
+@click.argument("one", type=ADDRESS)
+@click.argument("other", type=ADDRESS)
+@on_server
+def connect_static(server: RemoteHypervisor, one: tuple[int, int], other: tuple[int, int]) -> None:
+    """Make a channel of two static ports, for BIND_STATIC.
+
+    ONE and OTHER are each a domain and a free port of it, DOM:PORT.
+    """
+    server.connect_static(*one, *other)
+
+
+@click.command("destroy-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def destroy_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Destroy a domain, with all its ports.
+
+    The handles of its processes fail with ENODEV.
+    """
+    server.destroy_domain(domid)
+
+
+@click.command("pause-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def pause_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Stop a domain's vCPUs: events that are sent to it wait."""
+    server.pause_domain(domid)
+
+
+@click.command("unpause-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def unpause_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Let a domain's vCPUs run again."""
+    server.unpause_domain(domid)
+
+
+@click.command("checkpoint-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def checkpoint_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Save a domain and let it go on: everything survives."""
+    server.checkpoint_domain(domid)
+
+
+@click.command("save-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def save_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Save a domain: it is gone, until it is restored."""
+    server.save_domain(domid)
+
+
+@click.command("restore-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def restore_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Restore the domain that was saved as DOMID, and print its new domid.
+
+    Its handles have lost their ports and do not know it: a real kernel crashes when they are let
+    go. The server says so on standard error.
+    """
+    click.echo(server.restore_domain(domid))
+
+
+@click.command("shutdown-domain")
+@click.argument("domid", type=DOMAIN)
+@on_server
+def shutdown_domain(server: RemoteHypervisor, domid: int) -> None:
+    """Let a domain shut itself down."""
+    server.shutdown_domain(domid)
+
+
+@click.command("crash-domain")
+@click.argument("domid", type=DOMAIN)
+@click.option("--preserve", is_flag=True, help="Leave it as it is, with its ports.")
+@on_server
+def crash_domain(server: RemoteHypervisor, domid: int, *, preserve: bool) -> None:
+    """Let a domain's kernel crash."""
+    server.crash_domain(domid, preserve=preserve)
+
+
+@click.command("fail-next")
+@click.argument("operation", type=click.Choice(list(map(str, OPERATIONS))), metavar="OPERATION")
+@click.argument("error", metavar="ERRNO")
+@click.option(
+    "--domain", "domid", type=DOMAIN, default=0, show_default=True, metavar="DOMID", help="Where."
+)
+@socket_option
+@click.pass_context
+def fail_next(ctx: click.Context, operation: str, error: str, domid: int, path: str | None) -> None:
+    """Make the next such call of a handle fail.
+
+    OPERATION is a request of the driver, read or write; ERRNO a name, ENOSPC say, or a number.
+    """
+    number = getattr(errno, error, None) or (int(error) if error.isdecimal() else 0)
+    if not number:
+        raise click.BadParameter(f"{error!r} is no errno", ctx, param_hint="ERRNO")
+    RemoteHypervisor(socket_path(ctx, path)).fail_next(domid, operation, number)
+
+
+@click.command("check-clean")
+@on_server
+def check_clean(server: RemoteHypervisor) -> None:
+    """Check that no handle is open and no port bound; else say what was left, and fail."""
+    try:
+        server.check_clean()
+    except AssertionError as error:
+        raise click.ClickException(str(error)) from None
+
+
+CONTROLS = (
+    raise_virq,
+    set_virq_handler,
+    deliver,
+    create_domain,
+    connect_static,
+    destroy_domain,
+    pause_domain,
+    unpause_domain,
+    checkpoint_domain,
+    save_domain,
+    restore_domain,
+    shutdown_domain,
+    crash_domain,
+    fail_next,
+    check_clean,
+)
+"""The commands."""

@@ -1,0 +1,163 @@
+"""Options that say what a fake hypervisor is, for who makes one, and where, for who asks one."""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...fake import preload
+from ...fake.hypervisor import Hypervisor
+from ...fake.model.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
+from ...fake.names import PREFIX, parse
+from ...fake.server.remote import RemoteHypervisor
+from ...opening import DEVICE_VARIABLE
+from ..options import F
+
+if TYPE_CHECKING:
+    VersionType = click.ParamType[tuple[int, int]]
+else:  # click 8.2 has no generic types
+    VersionType = click.ParamType
+
+
+def socket_option(command: F) -> F:
+    """Give a command ``--socket``."""
+    return click.option(
+        "--socket",
+        "path",
+        type=click.Path(),
+        callback=_check_path,
+        metavar="PATH",
+        help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
+    )(command)
+
+
+def on_server(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--socket``; it gets that server's hypervisor as its first argument."""
+
+    @functools.wraps(command)
+    @click.pass_context
+    def with_server(ctx: click.Context, /, *, path: str | None, **options: object) -> None:
+        command(RemoteHypervisor(socket_path(ctx, path)), **options)
+
+    return socket_option(with_server)
+
+
+def socket_path(ctx: click.Context, path: str | None) -> str:
+    """Return the socket that was named, or else that of the device that was.
+
+    Raises:
+        click.UsageError: neither was.
+    """
+    if path is not None:
+        return path
+    named = ctx.obj, os.environ.get(DEVICE_VARIABLE), os.environ.get(preload.VARIABLE)
+    found = parse_device(next(filter(None, named), ""))[0]
+    if found is None:
+        raise click.UsageError(
+            f"name the server's socket: --socket PATH, or {DEVICE_VARIABLE}={PREFIX}unix:PATH", ctx
+        )
+    return found
+
+
+def _check_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    # In a device's name what follows a question mark is the domain's.
+    if path is not None and (not path or "?" in path):
+        raise click.BadParameter(f"{path!r} is no path of {PREFIX}unix:PATH", ctx, param)
+    return path
+
+
+def parse_device(device: str) -> tuple[str | None, int]:
+    """Return the socket and the domid that a device's name has; None and 0 where it has none."""
+    return parse(device) if device.startswith(PREFIX) else (None, 0)
+
+
+class Version(VersionType):
+    """The first two numbers of a version."""
+
+    name = "version"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Split it."""
+        if isinstance(value, tuple):
+            return value  # click hands in what this has converted already
+        match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})", str(value))
+        if not match:
+            self.fail(f"{value!r} is no version such as 6.12", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+def hypervisor_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what a Hypervisor is; it gets that as ``hypervisor``."""
+
+    @functools.wraps(command)
+    def with_hypervisor(*arguments: object, **options: Any) -> None:  # noqa: ANN401 - click's
+        configuration = {name: options.pop(name) for name in _ARGUMENTS}
+        command(*arguments, hypervisor=Hypervisor(**configuration), **options)
+
+    for option in reversed(_OPTIONS):
+        with_hypervisor = option(with_hypervisor)
+    return with_hypervisor
+
+
+_ARGUMENTS = ("xen_version", "linux", "machine", "abi", "delivery", "seed", "xsm")
+
+
+_OPTIONS = (
+    click.option(
+        "--xen",
+        "xen_version",
+        type=Version(),
+        default="4.17",
+        show_default=True,
+        metavar="VERSION",
+        help="Xen's version.",
+    ),
+    click.option(
+        "--linux",
+        type=Version(),
+        default="6.1",
+        show_default=True,
+        metavar="VERSION",
+        help="The version of every domain's Linux.",
+    ),
+    click.option(
+        "--machine",
+        type=click.Choice(MACHINES),
+        default="pv",
+        show_default=True,
+        help="The kind of dom0, which says what its kernel holds.",
+    ),
+    click.option(
+        "--abi",
+        type=click.Choice(ABIS),
+        default="fifo",
+        show_default=True,
+        help="Xen's ABI of events: 2l has 4096 ports.",
+    ),
+    click.option(
+        "--delivery",
+        type=click.Choice(DELIVERIES),
+        default="immediate",
+        show_default=True,
+        help="When events come: at once, at `fake deliver`, or at once but in any order.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        metavar="N",
+        help="What the order of shuffled events follows [default: a new one, said on standard"
+        " error].",
+    ),
+    click.option(
+        "--xsm",
+        type=click.Choice(POLICIES),
+        default="dummy",
+        show_default=True,
+        help="Xen's policy: under silo domains connect with dom0 alone.",
+    ),
+)

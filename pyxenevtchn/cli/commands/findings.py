@@ -1,0 +1,184 @@
+"""What a doctor looks at: Xen, the kernel, the driver, its node. It touches nobody's port."""
+
+import errno
+import os
+import platform
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from ...abi import UINT32_MAX, virq_name
+from ...channel import EventChannel
+from ...device import Device
+from ...opening import open_device
+from ..options import is_fake
+
+# Bit 11 of Xen's features: XENFEAT_dom0 of its public headers.
+_FEATURE_DOM0 = 1 << 11
+
+
+class Finding(NamedTuple):
+    """What was found about one thing.
+
+    Attributes:
+        name: the thing.
+        ok: whether it is as it should be.
+        text: what was found.
+        hint: what to do about it, where it is not ok.
+    """
+
+    name: str
+    ok: bool
+    text: str
+    hint: str | None = None
+
+
+def examine(device: str, root: Path = Path("/")) -> Iterator[Finding]:
+    """Look at everything that an open of the device depends on, and open it.
+
+    Args:
+        device: the device's name.
+        root: where proc and sys are.
+
+    Yields:
+        The findings; the one called "open" tells whether the device can be used.
+    """
+    fake = is_fake(device)
+    yield Finding("kernel", ok=True, text=f"Linux {platform.release()}")
+    xen = _xen(root / "sys/hypervisor", root / "proc/xen")
+    yield xen._replace(ok=True, hint=None) if fake else xen
+    if xen.ok:
+        yield _domain(root)
+    if fake:
+        yield Finding("device", ok=True, text=f"{device} is a fake: no Xen is needed")
+    else:
+        misc = _read(root / "proc/misc")
+        minor = _minor(misc)
+        yield _driver(minor, root / "sys/module/xen_evtchn")
+        yield _node(Path(device), minor)
+    yield from _open(device)
+
+
+def _xen(hypervisor: Path, proc: Path) -> Finding:
+    kind = _read(hypervisor / "type")
+    if kind == "xen":
+        version = hypervisor / "version"
+        number = f"{_read(version / 'major')}.{_read(version / 'minor')}{_read(version / 'extra')}"
+        guest = _read(hypervisor / "guest_type")
+        return Finding("xen", ok=True, text=f"Xen {number}{f', a {guest} domain' if guest else ''}")
+    if proc.is_dir():
+        return Finding("xen", ok=True, text=f"Xen, its version unknown: {hypervisor} is not there")
+    return Finding(
+        "xen",
+        ok=False,
+        text=f"this machine runs under {kind or 'no hypervisor that says so'}, not Xen",
+        hint="boot under Xen, or use the fake: XENEVTCHN_DEVICE=fake:",
+    )
+
+
+def _domain(root: Path) -> Finding:
+    features = root / "sys/hypervisor/properties/features"
+    try:
+        dom0 = bool(int(_read(features), 16) & _FEATURE_DOM0)
+        how = f"by {features}"
+    except ValueError:
+        capabilities = root / "proc/xen/capabilities"
+        if not capabilities.exists():
+            text = f"unknown: neither {features} nor {capabilities} can be read"
+            return Finding("domain", ok=True, text=text)
+        dom0 = "control_d" in _read(capabilities)
+        how = f"by {capabilities}"
+    return Finding("domain", ok=True, text=f"{'dom0' if dom0 else 'domU'} ({how})")
+
+
+def _minor(misc: str) -> int | None:
+    for line in misc.splitlines():
+        number, _, name = line.strip().partition(" ")
+        if name == "xen/evtchn":
+            return int(number)
+    return None
+
+
+def _driver(minor: int | None, module: Path) -> Finding:
+    if minor is None:
+        return Finding(
+            "driver",
+            ok=False,
+            text="the event-channel driver is not loaded",
+            hint="modprobe xen-evtchn; for every boot, a line `xen-evtchn` in"
+            " /etc/modules-load.d/xen.conf",
+        )
+    # A kernel with the driver built in has the directory only if the driver had parameters.
+    how = "loaded as a module" if (module / "initstate").exists() else "built into the kernel"
+    return Finding("driver", ok=True, text=how)
+
+
+def _node(path: Path, minor: int | None) -> Finding:
+    try:
+        status = path.stat()
+    except OSError as error:
+        hint = None if minor is None else f"mkdir -p {path.parent}; mknod {path} c 10 {minor}"
+        return Finding("node", ok=False, text=f"{path}: {error.strerror}", hint=hint)
+    mode = stat.filemode(status.st_mode)
+    text = f"{path}: {mode}, of user {status.st_uid} and group {status.st_gid}"
+    if not stat.S_ISCHR(status.st_mode):
+        return Finding("node", ok=False, text=f"{text}: no device", hint="name the driver's node")
+    if minor is not None and status.st_rdev != os.makedev(10, minor):
+        numbers = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
+        hint = f"the driver's is 10,{minor}: mknod {path} c 10 {minor}"
+        return Finding("node", ok=False, text=f"{text}: device {numbers}", hint=hint)
+    if not os.access(path, os.R_OK | os.W_OK):
+        hint = f"run as root, or give user {os.getuid()} read and write access (a udev rule)"
+        return Finding("node", ok=False, text=f"{text}: not for user {os.getuid()}", hint=hint)
+    return Finding("node", ok=True, text=text)
+
+
+def _open(device: str) -> Iterator[Finding]:
+    try:
+        with EventChannel.open(device) as channel:
+            # Not every file that opens is the driver: a request without an effect tells.
+            knows_static = _knows_static(channel)
+        with closing(open_device(device)) as opened:
+            ports = _ports(opened)
+    except (OSError, ValueError) as error:
+        text = error.strerror if isinstance(error, OSError) else None
+        notes: list[str] = getattr(error, "__notes__", [])
+        yield Finding("open", ok=False, text=text or str(error), hint="; ".join(notes) or None)
+        return
+    yield Finding("open", ok=True, text=f"{device} can be opened")
+    text = "this kernel knows it" if knows_static else "this kernel lacks it: Linux 6.6 has it"
+    yield Finding("bind_static", ok=True, text=text)
+    yield ports
+
+
+def _ports(device: Device) -> Finding:
+    try:
+        table = device.port_table()
+    except OSError as error:
+        hint = "; ".join(getattr(error, "__notes__", ())) or None
+        return Finding("ports", ok=True, text=f"not known: {error.strerror}", hint=hint)
+    bound = [(virq_name(port.virq), port.port) for port in table if port.virq is not None]
+    virqs = ", ".join(f"{name} (port {port})" for name, port in bound) or "none"
+    text = f"this domain has {len(table)}; the VIRQs: {virqs}"
+    return Finding("ports", ok=True, text=text)
+
+
+def _knows_static(channel: EventChannel) -> bool:
+    """Ask for a static port far beyond any that there can be: where it is known, for ENOMEM."""
+    try:
+        channel.bind_static(UINT32_MAX)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            return False
+        if error.errno != errno.ENOMEM:
+            raise
+    return True
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,87 @@
+"""xenevtchn notify: events for the other end of a port."""
+
+import errno
+import time
+
+import click
+
+from ...channel import EventChannel
+from ..options import (
+    ADDRESS,
+    SECONDS,
+    STATIC_PORT,
+    check_consent,
+    consent_option,
+    device_option,
+)
+
+
+@click.command()
+@click.argument("address", type=ADDRESS, required=False, metavar="[DOM:PORT]")
+@click.option(
+    "--static", "static_port", type=STATIC_PORT, metavar="PORT", help="A port set up at boot."
+)
+@consent_option
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Send so many events.",
+)
+@click.option(
+    "-i",
+    "--interval",
+    type=SECONDS,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long between them.",
+)
+@device_option
+@click.pass_context
+def notify(  # noqa: PLR0913 - click hands in each option
+    ctx: click.Context,
+    *,
+    address: tuple[int, int] | None,
+    static_port: int | None,
+    consent: bool,
+    count: int,
+    interval: float,
+    device: str,
+) -> None:
+    """Send an event to an unbound port, or through a static one.
+
+    It connects to the port PORT of domain DOM, notifies and lets go: the port is unbound again
+    afterwards. A port that another program holds cannot be notified, by anybody else: what it is
+    connected to hears that program alone.
+    """
+    if (address is None) == (static_port is None):
+        raise click.UsageError("name one target: DOM:PORT, or --static PORT", ctx)
+    if static_port is not None:
+        check_consent(ctx, device, consent=consent)
+    with EventChannel.open(device) as channel:
+        if address is not None:
+            port = _connect(channel, *address)
+        elif static_port is not None:
+            port = static_port
+            channel.bind_static(port)
+        for number in range(count):
+            if number:
+                time.sleep(interval)
+            channel.notify(port)
+        channel.unbind(port)
+
+
+def _connect(channel: EventChannel, domid: int, remote_port: int) -> int:
+    try:
+        return channel.bind_interdomain(domid, remote_port)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            error.add_note(
+                "a port that is connected already hears its one peer alone: notify it from the"
+                " program that holds the peer, or have the owner allocate another port"
+            )
+        raise

@@ -1,0 +1,76 @@
+"""xenevtchn ping: round trips over a loopback pair of ports, or to a pong."""
+
+import math
+import statistics
+import time
+
+import click
+
+from ..options import ADDRESS, SECONDS, device_option
+from .round_trips import ANSWER_TIMEOUT, open_trips
+
+
+@click.command()
+@click.argument("address", type=ADDRESS, required=False, metavar="[DOM:PORT]")
+@click.option(
+    "-c", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N round trips."
+)
+@click.option(
+    "-i",
+    "--interval",
+    type=SECONDS,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long between round trips.",
+)
+@device_option
+@click.pass_context
+def ping(
+    ctx: click.Context,
+    address: tuple[int, int] | None,
+    count: int | None,
+    interval: float,
+    device: str,
+) -> None:
+    """Send events around and time them.
+
+    With DOM:PORT they go to that unbound port and back, if `xenevtchn pong` answers there. Without,
+    they go around a loopback pair: two handles of the device, connected with each other, of which
+    only the pair's own two ports are touched.
+
+    Without --count it goes on until Ctrl-C. The exit status is 1 if an event was lost.
+    """
+    times: list[float] = []
+    sent = 0
+    with open_trips(device, address) as trips:
+        click.echo(f"PING {trips.name}: {trips.route}")
+        try:
+            while sent != count:
+                if sent:
+                    time.sleep(interval)
+                sent += 1
+                elapsed = trips.round_trip()
+                if elapsed is None:
+                    click.echo(f"seq={sent} no answer within {ANSWER_TIMEOUT:g} s")
+                else:
+                    times.append(elapsed)
+                    click.echo(f"seq={sent} time={elapsed * 1000:.3f} ms")
+        finally:
+            click.echo(_statistics(trips.name, sent, sorted(times)))
+    if len(times) < sent:
+        ctx.exit(1)
+
+
+def _statistics(name: str, sent: int, times: list[float]) -> str:
+    lines = [
+        f"--- {name} ping statistics ---",
+        f"{sent} sent, {len(times)} returned, {sent - len(times)} lost",
+    ]
+    if times:
+        # The nearest rank: a value that was measured, also for few round trips.
+        p99 = times[math.ceil(0.99 * len(times)) - 1]
+        figures = (times[0], statistics.median(times), p99, times[-1])
+        milliseconds = "/".join(f"{seconds * 1000:.3f}" for seconds in figures)
+        lines.append(f"round trip min/median/p99/max = {milliseconds} ms")
+    return "\n".join(lines)

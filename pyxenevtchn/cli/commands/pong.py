@@ -1,0 +1,29 @@
+"""xenevtchn pong: what answers a ping from another domain or program."""
+
+import click
+
+from ...channel import EventChannel
+from ..options import DOMID, device_option, domid_name
+from ..output import say
+
+
+@click.command()
+@click.argument("domid", type=DOMID, metavar="DOM")
+@device_option
+def pong(domid: int, device: str) -> None:
+    """Allocate a port for domain DOM and answer what comes on it.
+
+    Until Ctrl-C, every event is answered with one. The first line says the port. In DOM,
+    `xenevtchn ping DOM:PORT` connects to it, with the domid of this domain and that port; when one
+    ping has ended, the next can come.
+    """
+    answered = 0
+    with EventChannel.open(device) as channel:
+        port = channel.bind_unbound_port(domid)
+        say(f"PONG {channel.name}: port {port} for domain {domid_name(domid)}")
+        try:
+            for event in channel.events():
+                channel.notify(event)
+                answered += 1
+        finally:
+            say(f"{answered} answered")

@@ -1,0 +1,173 @@
+"""xenevtchn ports: a domain's ports, and who holds this domain's."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from ...abi import DOMID_SELF, virq_name
+from ...fake import names, preload
+from ...fake.server.remote import RemoteHypervisor
+from ...holders import Process, processes
+from ...ports import Port
+from .. import interrupts
+from ..options import DOMID, device_option, is_fake
+from ..output import printable, say, say_table
+
+_INTERRUPTS = Path("/proc/interrupts")
+
+_HEAD = ("PORT", "VCPU", "STATE", "REMOTE", "IRQ", "NOTES")
+_PROGRAMS_HEAD = ("PROGRAM", "PORTS", "PIDS")
+
+
+class Program(NamedTuple):
+    """A program of this domain that has the device open; several of one name are one.
+
+    Attributes:
+        name: its name, of 15 bytes at most.
+        ports: how many ports it holds.
+        pids: its processes that have the device open, as far as this user may see.
+    """
+
+    name: str
+    ports: int
+    pids: tuple[int, ...]
+
+
+class Table(NamedTuple):
+    """What is known of a domain.
+
+    Attributes:
+        domid: its number; None where it is this domain, whose number Xen does not tell.
+        ports: its ports.
+        programs: who has the device open there; None where that is not known.
+    """
+
+    domid: int | None
+    ports: tuple[Port, ...]
+    programs: list[Program] | None
+
+
+@click.command()
+@click.argument("domid", type=DOMID, default="self")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead.")
+@device_option
+def ports(domid: int, *, as_json: bool, device: str) -> None:
+    """List a domain's ports, as Xen has them.
+
+    The domain is DOMID, or this one. Xen is asked through /dev/xen/privcmd, which changes nothing:
+    it takes root, and for another domain dom0. Of a fake it is the domain that the device's name
+    says, and what the fake knows besides: who holds a port, and whether an event is pending.
+
+    REMOTE is the other end, DOM:PORT, or the domain that may connect. IRQ is a VIRQ's number and
+    name, or a physical interrupt's number. A port whose state is xen is one of Xen's own.
+
+    After them come the programs of this domain that have the device open: how many ports each
+    name holds, by /proc/interrupts, and its processes. The kernel does not tell which ports those
+    are; the rest are its own.
+
+    The object of --json; what cannot be known is null:
+
+    \b
+    {"domid": 3, "ports": [{"port": 9, "state": "interdomain", "vcpu": 0,
+       "remote_domid": 0, "remote_port": 41, "virq": null, "pirq": null,
+       "pending": null, "masked": null, "kernel": null, "daemon": null,
+       "static": null, "virq_name": null}, ...],
+     "programs": [{"name": "xenstored", "ports": 2, "pids": [812]}, ...]}
+
+    The domid is null for this domain on a real Xen, and programs for another one. The states are
+    unbound, interdomain, pirq, virq, ipi and xen; those from pending on only a fake knows.
+    """  # noqa: D301 - click's mark of what is not to be wrapped
+    # Where a fake is at the real device's path, its Xen is the one to ask.
+    name = device if is_fake(device) else os.environ.get(preload.VARIABLE, device)
+    table = _fake(name, domid) if is_fake(name) else _real(name, domid)
+    if as_json:
+        say(_object(table))
+    else:
+        _say(table)
+
+
+def _real(device: str, domid: int) -> Table:
+    from ...privcmd import port_table  # noqa: PLC0415 - it loads the compiled code
+
+    table = port_table(domid)
+    if domid != DOMID_SELF:
+        return Table(domid, table, None)
+    having: list[Process] = []
+    with contextlib.suppress(FileNotFoundError):
+        having = processes(Path(device).stat().st_rdev)
+    counters = interrupts.parse(_INTERRUPTS.read_text(errors="surrogateescape"))
+    return Table(None, table, _programs((counter.owner for counter in counters), having))
+
+
+def _fake(name: str, domid: int) -> Table:
+    path, own = names.parse(name)
+    domid = own if domid == DOMID_SELF else domid
+    if path is not None:
+        server = RemoteHypervisor(path)
+        table = server.ports(domid)
+        return Table(domid, table, _programs(owner for _, owner, _ in server.interrupts(domid)))
+    try:
+        return Table(domid, names.default().ports(domid), [])
+    except LookupError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _programs(owners: Iterable[str], having: Iterable[Process] = ()) -> list[Program]:
+    """Put together, by name, the programs that hold a port each and those that have the device."""
+    counts = Counter(owners)
+    pids: dict[str, list[int]] = {name: [] for name in counts}
+    for process in having:
+        pids.setdefault(process.name, []).append(process.pid)
+    return [Program(name, counts[name], tuple(pids[name])) for name in sorted(pids)]
+
+
+def _say(table: Table) -> None:
+    rows = [_row(port) for port in table.ports]
+    # On a real Xen there is nothing to note.
+    width = len(_HEAD) if any(row[-1] for row in rows) else len(_HEAD) - 1
+    say_table(_HEAD[:width], [row[:width] for row in rows])
+    if table.programs:
+        say("")
+        say_table(
+            _PROGRAMS_HEAD,
+            [
+                (printable(program.name), str(program.ports), ", ".join(map(str, program.pids)))
+                for program in table.programs
+            ],
+        )
+
+
+def _row(port: Port) -> tuple[str, ...]:
+    remote = [str(n) for n in (port.remote_domid, port.remote_port) if n is not None]
+    irq = "-" if port.pirq is None else str(port.pirq)
+    if port.virq is not None:
+        irq = f"{port.virq} {virq_name(port.virq)}"
+    notes = {
+        "kernel": port.kernel,
+        port.daemon: port.daemon,
+        "static": port.static,
+        "pending": port.pending,
+        "masked": port.masked,
+    }
+    return (
+        *(str(port.port), str(port.vcpu), str(port.state), ":".join(remote) or "-", irq),
+        ", ".join(str(word) for word, given in notes.items() if given),
+    )
+
+
+def _object(table: Table) -> str:
+    rows = []
+    for port in table.ports:
+        name = None if port.virq is None else virq_name(port.virq)
+        rows.append({**dataclasses.asdict(port), "virq_name": name})
+    programs = None
+    if table.programs is not None:
+        programs = [program._asdict() for program in table.programs]
+    return json.dumps({"domid": table.domid, "ports": rows, "programs": programs})

@@ -1,0 +1,1 @@
+"""Events as commands show them: where they come from, the loop, the display."""

@@ -1,0 +1,1 @@
+"""The server of ``fake:unix:PATH``, and its clients."""

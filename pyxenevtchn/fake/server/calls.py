@@ -1,0 +1,224 @@
+"""A connection about a file: calls in, what its model does, answers out (see protocol)."""
+
+import contextlib
+import errno
+import functools
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from ...abi import PORT_BYTES, Request
+from ..model.driver import OpenFile
+from ..model.failure import KernelBug
+from .opened_file import OpenedFile
+from .protocol import (
+    ANSWER,
+    CALL,
+    CALL_MAX,
+    KERNEL_BUG,
+    PAGE,
+    REFUSED,
+    REQUESTS,
+    SIZE,
+    STRUCTS,
+    Call,
+)
+
+# Looked up in their objects they cost as much as what they do.
+_pack, _unpack = ANSWER.pack, CALL.unpack_from
+_HEAD = CALL.size
+_UNDO = int(Call.UNDO)
+
+
+class CallsServer(Protocol):
+    """What the server does for a connection about a file (see server.Server)."""
+
+    on_bug: Callable[[str], None]
+
+    def forget(self, fd: int) -> None:
+        """Tell a connection nothing more."""
+
+    def left_by(self, session: "Calls", file: OpenedFile, *, said: bool) -> None:
+        """Forget a connection about a file, and the file if nobody has it any more."""
+
+
+class Calls:
+    """A connection about a file. One that breaks the protocol ends, and no other with it.
+
+    Args:
+        server: whose it is.
+        connection: nothing has come yet of what is for this.
+        file: the file.
+
+    Attributes:
+        model: the file's model.
+        take_back: takes back what the last answer gave, while nobody is known to have got that.
+    """
+
+    def __init__(self, server: CallsServer, connection: socket.socket, file: OpenedFile) -> None:
+        self.model: OpenFile = file.model
+        self.take_back: Callable[[], object] | None = None
+        self._server = server
+        self._connection = connection
+        self._file = file
+        self._received = b""
+        # What a WAIT that has no answer yet was given.
+        self._wanted = b""
+        self._note = b""
+        file.sessions.add(self)
+
+    def ready(self, _events: int) -> None:
+        """Go on: something has come."""
+        try:
+            data = self._connection.recv(CALL_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._gone()
+            return
+        if not data:
+            self.close()
+            return
+        data = self._received + data
+        while len(data) >= _HEAD:
+            what, size = _unpack(data)
+            end = _HEAD + size
+            call = _CALLS.get(what)
+            if call is None or end > CALL_MAX or (self._wanted and what != _UNDO):
+                self.close()
+                return
+            if len(data) < end:
+                break
+            if what != _UNDO:
+                self.take_back = None
+            self._answer(call, data[_HEAD:end])
+            data = data[end:]
+            if data and self._connection.fileno() < 0:
+                return
+        self._received = data
+
+    def go_on(self) -> None:
+        """Answer a WAIT, if there is something to read now."""
+        wanted, self._wanted = self._wanted, b""
+        self._answer(Calls._wait, wanted)
+
+    def close(self) -> None:
+        """End it; the file is closed before, if nobody has a descriptor of it any more."""
+        self._end(said=False)
+
+    def _answer(self, call: "_Method", data: bytes) -> None:
+        try:
+            answer = call(self, data)
+        except OSError as error:
+            answer = self._explained(-(error.errno or 0), *getattr(error, "__notes__", ()))
+        except KernelBug as bug:
+            self._server.on_bug(str(bug))
+            answer = self._explained(-KERNEL_BUG, str(bug))
+        except ValueError as refusal:
+            answer = self._explained(-REFUSED, str(refusal))
+        except struct.error:  # it is not of that size
+            self.close()
+            return
+        try:
+            # What does not go out whole is for one who makes calls and reads no answers.
+            if answer and self._connection.send(answer) < len(answer):
+                self.close()
+        except BlockingIOError:
+            self.close()
+        except OSError:
+            self._gone()
+
+    def _explained(self, result: int, *notes: str) -> bytes:
+        self._note = " ".join(notes).encode()[:PAGE]
+        return _pack(result, len(self._note))
+
+    def _gone(self) -> None:
+        """End it: the other end has gone and left unread what it was given."""
+        self._undo()
+        self.close()
+
+    def _undo(self) -> None:
+        take_back, self.take_back = self.take_back, None
+        if take_back is not None:
+            with contextlib.suppress(OSError):
+                take_back()
+
+    def _end(self, *, said: bool) -> None:
+        fd = self._connection.fileno()
+        if fd < 0:
+            return
+        self._server.forget(fd)
+        self._server.left_by(self, self._file, said=said)
+        with self._connection:
+            if said and self._file.bug:
+                answer = self._explained(-KERNEL_BUG, self._file.bug)
+                with contextlib.suppress(OSError):
+                    self._connection.send(answer + self._note)
+
+    def _read(self, data: bytes) -> bytes:
+        ports = self.model.read(SIZE.unpack(data)[0])
+        self.take_back = functools.partial(self.model.unread, ports)
+        return _pack(len(ports), len(ports)) + ports
+
+    def _wait(self, data: bytes) -> bytes:
+        try:
+            return self._read(data)
+        except BlockingIOError:
+            self._wanted = data
+            self._file.wait(self)
+            return b""
+
+    def _write(self, data: bytes) -> bytes:
+        return _pack(self.model.write(data), 0)
+
+    def _notify_many(self, data: bytes) -> bytes:
+        if len(data) % PORT_BYTES:
+            raise struct.error
+        sent, number = self.model.notify_many(data)
+        return _pack(sent, SIZE.size) + SIZE.pack(number)
+
+    def _domid(self, _data: bytes) -> bytes:
+        return _pack(self.model.domid(), 0)
+
+    def _explain(self, _data: bytes) -> bytes:
+        return _pack(0, len(self._note)) + self._note
+
+    def _give_up(self, _data: bytes) -> bytes:
+        self._wanted = b""
+        self._file.wait_no_more(self)
+        self._undo()
+        return _pack(-errno.ECANCELED, 0)
+
+    def _close(self, _data: bytes) -> bytes:
+        self._end(said=True)
+        return b""
+
+
+_Method = Callable[[Calls, bytes], bytes]
+
+
+def _request(request: Request) -> _Method:
+    unpack = STRUCTS[request].unpack
+
+    def method(calls: Calls, data: bytes) -> bytes:
+        ioctl = calls.model.ioctl
+        port = ioctl(request, *unpack(data))
+        if port:
+            calls.take_back = functools.partial(ioctl, Request.UNBIND, port)
+        return _pack(port, 0)
+
+    return method
+
+
+_CALLS: dict[int, _Method] = {
+    **{number: _request(request) for number, request in enumerate(REQUESTS)},
+    Call.READ: Calls._read,  # noqa: SLF001 - the class's own table
+    Call.WAIT: Calls._wait,  # noqa: SLF001
+    Call.WRITE: Calls._write,  # noqa: SLF001
+    Call.NOTIFY_MANY: Calls._notify_many,  # noqa: SLF001
+    Call.DOMID: Calls._domid,  # noqa: SLF001
+    Call.EXPLAIN: Calls._explain,  # noqa: SLF001
+    Call.UNDO: Calls._give_up,  # noqa: SLF001
+    Call.CLOSE: Calls._close,  # noqa: SLF001
+}

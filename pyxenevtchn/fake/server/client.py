@@ -1,0 +1,217 @@
+"""A file of a fake driver in another process: what ``fake:unix:PATH`` opens (see protocol).
+
+The device is a FakeDevice like any; the file behind it is in the server.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+from collections import deque
+
+from ...abi import PORT_BYTES, Packed, Request
+from ...ports import Port
+from ..descriptor import Descriptor
+from ..device import Description, FakeDevice
+from ..model.failure import KernelBug
+from .protocol import (
+    ANSWER,
+    CALL,
+    CALL_MAX,
+    KERNEL_BUG,
+    LINE_MAX,
+    PAGE,
+    REFUSED,
+    REQUESTS,
+    SIZE,
+    STRUCTS,
+    Call,
+    answer_value,
+    connect,
+    send,
+    server_gone,
+)
+from .remote import RemoteHypervisor
+
+# ECONNREFUSED, ECONNRESET, EPIPE; and ENOENT, where the server has removed its socket.
+_GONE = (ConnectionError, FileNotFoundError)
+
+_NUMBERS = {request: number for number, request in enumerate(REQUESTS)}
+
+
+class RemoteFile:
+    """A file that a server has open for us (see device.File).
+
+    Every call takes a connection that is used by nobody else and gives it back when the answer has
+    been read; one that is interrupted by an exception throws it away, and the server takes back
+    what the call did not get. So threads and signal handlers never meet another call's answer.
+
+    Args:
+        path: the server's socket.
+        connection: the one on which the file was opened.
+        descriptor: what polls as the file does.
+    """
+
+    # The server knows.
+    stale = False
+
+    def __init__(self, path: str, connection: socket.socket, descriptor: Descriptor) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._idle = deque([connection])
+
+    def ioctl(self, request: Request, *arguments: int) -> int:
+        """Make a request."""
+        return self._call(_NUMBERS[request], STRUCTS[request].pack(*arguments))[0]
+
+    def notify_many(self, ports: Packed) -> tuple[int, int]:
+        """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
+        done = 0
+        for start in range(0, len(ports), PAGE):
+            sent, data = self._call(Call.NOTIFY_MANY, ports[start : start + PAGE])
+            done += sent
+            (number,) = SIZE.unpack(data)
+            if number:
+                return done, number
+        return done, 0
+
+    def read(self, size: int) -> bytes:
+        """Take events, never waiting."""
+        return self._call(Call.READ, SIZE.pack(min(size, PAGE)))[1]
+
+    def write(self, data: Packed) -> int:
+        """Enable ports again."""
+        whole = min(len(data) & -PORT_BYTES, PAGE)
+        return self._call(Call.WRITE, data[:whole])[0]
+
+    def port_table(self) -> tuple[Port, ...]:
+        """List the ports of the domain."""
+        return RemoteHypervisor(self._path).ports(self.domid())
+
+    def domid(self) -> int:
+        """Return the number that the domain has now."""
+        return self._call(Call.DOMID, b"")[0]
+
+    def release(self) -> None:
+        """Have the server close the file, whose descriptors are closed, and wait until it has.
+
+        Raises:
+            KernelBug: a real kernel would have crashed.
+        """
+        said = b""
+        while self._idle:
+            with self._idle.pop() as connection, contextlib.suppress(ConnectionError):
+                connection.sendall(CALL.pack(Call.CLOSE, 0))
+                said += connection.recv(CALL_MAX)
+        if said:
+            raise KernelBug(said[ANSWER.size :].decode())
+
+    def disown(self) -> None:
+        """Leave it, in a child process, to the parent."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _call(self, what: int, data: Packed) -> tuple[int, bytes]:
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._attach()
+            try:
+                result, size, rest = _exchange(connection, what, data)
+                if result < 0 and size:
+                    _, _, rest = _exchange(connection, Call.EXPLAIN, b"")
+            except BaseException:
+                connection.close()
+                raise
+        except _GONE:
+            raise server_gone() from None
+        self._idle.append(connection)
+        if result < 0:
+            raise _failure(-result, rest.decode())
+        return result, rest
+
+    def _attach(self) -> socket.socket:
+        connection = connect(self._path)
+        try:
+            socket.send_fds(connection, [b"attach\n"], [self._descriptor.fileno()])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _exchange(connection: socket.socket, what: int, data: Packed) -> tuple[int, int, bytes]:
+    """Make a call; return the two words of the answer, and its bytes."""
+    connection.sendall(CALL.pack(what, len(data)) + data)
+    answer = connection.recv(CALL_MAX)
+    while True:
+        if len(answer) >= ANSWER.size:
+            result, size = ANSWER.unpack_from(answer)
+            if result < 0 or len(answer) == ANSWER.size + size:
+                return result, size, answer[ANSWER.size :]
+        more = connection.recv(CALL_MAX)
+        if not more:
+            raise server_gone()
+        answer += more
+
+
+def _failure(number: int, note: str) -> Exception:
+    # Not a local variable of whom raises it: that is a cycle, which keeps alive what every caller
+    # has until it is collected.
+    if number == KERNEL_BUG:
+        return KernelBug(note)
+    if number == REFUSED:
+        return ValueError(note)
+    error = OSError(number, os.strerror(number))
+    if note:
+        error.add_note(note)
+    return error
+
+
+def open_remote(
+    path: str, domid: int, name: str, *, nonblocking: bool, cloexec: bool
+) -> FakeDevice:
+    """Open a file in a domain of a server, which is created if there is none.
+
+    Args:
+        path: the server's socket.
+        domid: the domain.
+        name: the device's name, for messages.
+        nonblocking: whether ``read`` fails where it would have to wait.
+        cloexec: whether the descriptor is closed when the process executes another program.
+
+    Raises:
+        OSError: nobody serves there (ENOENT, ECONNREFUSED), or not us (EACCES); EMFILE.
+    """
+    try:
+        description = _open_description(path, domid)
+    except OSError as error:
+        error.filename = name
+        raise
+    return FakeDevice.open(description, name, nonblocking=nonblocking, cloexec=cloexec)
+
+
+def _open_description(path: str, domid: int) -> Description:
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(connect(path))
+        space, descriptor = _open(connection, domid)
+        stack.pop_all()
+    file = RemoteFile(path, connection, descriptor)
+    return Description(
+        *(file, descriptor, threading.RLock(), space),
+        reopen=lambda: _open_description(path, file.domid()),
+    )
+
+
+def _open(connection: socket.socket, domid: int) -> tuple[str, Descriptor]:
+    send(connection, f"open {domid}")
+    answer, fds, _, _ = socket.recv_fds(connection, LINE_MAX, 1, socket.MSG_CMSG_CLOEXEC)
+    if not answer:
+        raise server_gone()
+    space = answer_value(answer)
+    if not fds:
+        # The kernel had no number left to give it here.
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return space, Descriptor(socket.socket(fileno=fds[0]))
