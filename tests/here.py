@@ -49,6 +49,11 @@ def has_fifo() -> bool:
     return "xen.fifo_events=0" not in _COMMAND_LINE.read_text().split()
 
 
+def has_lsevtchn() -> bool:
+    """Tell whether the toolstack lists ports: Xen's for Arm does not."""
+    return is_dom0() and machine() != "arm64"
+
+
 def has_silo() -> bool:
     """Tell whether Xen's policy is XSM SILO: Debian's Xen for Arm has it by default."""
     return machine() == "arm64"

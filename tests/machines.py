@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from .here import has_fifo, is_dom0
+from .here import has_fifo, has_lsevtchn, is_dom0
 
 # The static channels of tools/xenvm --static: the two ends of one in dom0; and dom0's ends of those
 # whose other ends are in a guest that echoes, and that sends an event in each second.
 NEAR, FAR, TO_ECHO, TO_TICK = 10, 11, 12, 13
 
-MARKER = "only(what): a test of what not every domain is or has: dom0, fifo, static"
+MARKER = "only(what): a test of what not every domain is or has: dom0, fifo, lsevtchn, static"
 
-_REAL_HAS = {"dom0": is_dom0, "fifo": has_fifo}
+_REAL_HAS = {"dom0": is_dom0, "fifo": has_fifo, "lsevtchn": has_lsevtchn}
 
 
 def add_options(parser: pytest.Parser) -> None:

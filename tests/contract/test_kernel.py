@@ -15,6 +15,7 @@ from pyxenevtchn._ffi import lib
 from ..command import running_python
 from ..conftest import DEVICE_NODE
 from ..here import Here
+from ..limits import TIMEOUT as PROCESS_TIMEOUT
 from .conftest import OpenChannel
 from .events import TIMEOUT, Pair, expect
 
@@ -131,7 +132,7 @@ def test_a_program_that_executes_its_successor_hands_its_ports_over() -> None:
         [sys.executable, "-c", BEFORE_UPDATE, DEVICE_NODE, AFTER_UPDATE],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=PROCESS_TIMEOUT,
         check=False,
     )
     assert done.stdout == "updated\n", done.stderr

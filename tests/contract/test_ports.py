@@ -74,7 +74,7 @@ def test_own_ports_are_those_of_the_own_domid(channel: EventChannel, here: Here)
 
 
 @pytest.mark.backends("real")
-@pytest.mark.only("dom0")
+@pytest.mark.only("lsevtchn")
 def test_the_toolstack_lists_the_same(pair: Pair, unavailable: Callable[[str], NoReturn]) -> None:
     pair.near.bind_virq(Virq.ARGO)
     words = {
