@@ -37,8 +37,8 @@ def main() -> None:
 
     The method is one of an EventChannel's; or "open", for a new EventChannel; or "use_up"; or
     "raw", for a method of RawFiles; or "xenevtchn", to run that with the arguments, for its exit
-    status and what it writes; or "resumed", to wait until the domain was resumed; or "crash", for
-    the kernel to crash.
+    status and what it writes; or "resumed", to wait until the domain was resumed; or "echo", for
+    the arguments; or "crash", for the kernel to crash.
     """
     resumes = Resumes()
     channel = EventChannel.open()
@@ -55,6 +55,8 @@ def main() -> None:
                 result = use_up(channel)
             elif method == "raw":
                 result = getattr(raw, arguments[0])(*arguments[1:])
+            elif method == "echo":
+                result = arguments
             elif method == "resumed":
                 result = resumes.wait(*arguments)
             elif method == "crash":
