@@ -10,6 +10,9 @@ from array import array
 from collections.abc import Iterable
 from typing import Literal, Self, SupportsIndex, cast
 
+FEATURE_DOM0 = 1 << 11
+"""XENFEAT_dom0 of Xen's features: this domain is dom0."""
+
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_SELF = 0x7FF0
 DOMID_IO = 0x7FF1

@@ -17,7 +17,7 @@ a note on the exception (PEP 678).
 import errno
 import os
 
-from .abi import DOMID_SELF, KERNEL, Request, Virq, virq_holder, virq_name
+from .abi import KERNEL, Request, Virq, virq_holder, virq_name
 
 
 class RingOverflow(OSError):
@@ -138,31 +138,28 @@ def open_error(error: OSError, path: str) -> OSError:
     return error
 
 
-def privcmd_error(error: OSError, domid: int | None = None) -> OSError:
+def privcmd_error(error: OSError, *, is_open: bool) -> OSError:
     """Add to an error of privcmd what to do about it.
 
     Args:
         error: of open(2), or of the hypercall.
-        domid: whose ports were asked for; None where the node could not be opened.
+        is_open: whether the node is open.
     """
-    hint = _open_privcmd_hint(error.errno) if domid is None else _status_hint(error.errno, domid)
+    hint = _status_hint(error.errno) if is_open else _open_privcmd_hint(error.errno)
     if hint:
         error.add_note(hint)
     return error
 
 
-def _status_hint(number: int | None, domid: int) -> str | None:
+def _status_hint(number: int | None) -> str | None:
     if number == errno.ESRCH:
         return _NO_DOMAIN
     if number not in {errno.EPERM, errno.EACCES}:
         return None
-    if domid == DOMID_SELF:
-        return (
-            "Linux lets no domU ask about its own ports (XSA-482), unless its module xen-privcmd is"
-            " loaded with unrestricted=1, or the kernel has xen_privcmd.unrestricted=1 on its"
-            " command line; in dom0, Xen's policy forbids it (XSM FLASK)"
-        )
-    return f"Xen tells dom0 alone about the ports of domain {domid}: run this in dom0"
+    return (
+        "dom0 alone can ask for ports: in a domU Linux forbids it (XSA-482), in dom0 it is Xen's"
+        " policy that does (XSM FLASK)"
+    )
 
 
 def _open_privcmd_hint(number: int | None) -> str | None:

@@ -1,19 +1,19 @@
 """A domain's port table, as the hypervisor tells it: EVTCHNOP_status, through /dev/xen/privcmd.
 
-It changes nothing. Root alone may ask, and of another domain dom0 alone.
+It changes nothing. In dom0 alone, and there root alone, may ask.
 """
 
 import errno
 import os
 
-from .abi import DOMID_SELF
+from .abi import DOMID_SELF, FEATURE_DOM0
 from .compiled import ffi, lib
 from .descriptors import Descriptor
 from .errors import privcmd_error
 from .ports import Port, State
 
 NODE = "/dev/xen/privcmd"
-_XENBUS = "/dev/xen/xenbus"
+_FEATURES = "/sys/hypervisor/properties/features"
 
 # By the number that the C function gives: EVTCHNSTAT of Xen's event_channel.h, and Xen's own.
 _STATES = (
@@ -40,12 +40,12 @@ def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
             (FileNotFoundError), it is not for this user, or Xen tells nothing of that domain
             (PermissionError), or has no such domain (ProcessLookupError).
     """
-    if _never_opens():
-        raise privcmd_error(OSError(errno.EPERM, os.strerror(errno.EPERM), NODE), domid)
+    if _is_domu():
+        raise privcmd_error(OSError(errno.EPERM, os.strerror(errno.EPERM), NODE), is_open=True)
     try:
         privcmd = Descriptor(os.open, NODE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise privcmd_error(error) from None
+        raise privcmd_error(error, is_open=False) from None
     table: list[Port] = []
     memory = bytearray(4 * _WORDS * _BATCH)
     words, pointer = memoryview(memory).cast("I"), ffi.from_buffer("uint32_t[]", memory)
@@ -53,7 +53,7 @@ def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
     while count == _BATCH:
         count = lib.port_status(privcmd.number, domid, first, pointer, _BATCH)
         if count < 0:
-            raise privcmd_error(OSError(-count, os.strerror(-count), NODE), domid)
+            raise privcmd_error(OSError(-count, os.strerror(-count), NODE), is_open=True)
         for index in range(count):
             state, vcpu, *rest = words[_WORDS * index : _WORDS * (index + 1)]
             known = _STATES[state]
@@ -63,19 +63,18 @@ def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
     return tuple(table)
 
 
-def _never_opens() -> bool:
-    """Return whether an open would wait for ever: for XenStore, in a domain that has none.
+def _is_domu() -> bool:
+    """Return whether this is known to be a domU, where an open may wait for ever.
 
-    The driver looks there, in a domU, for the one domain that its hypercalls may be about
-    (privcmd_open, since XSA-482). xenbus says ENOENT where there is no XenStore.
+    Linux lets no domU ask, and looks in XenStore for an exception first (privcmd_open, XSA-482).
     """
     try:
-        Descriptor(os.open, _XENBUS, os.O_RDONLY | os.O_CLOEXEC).close()
+        with open(_FEATURES) as file:
+            return not int(file.read(), 16) & FEATURE_DOM0
     except OSError as error:
         if not error.errno:
             raise  # a signal handler's
-        return error.errno == errno.ENOENT and os.path.exists(_XENBUS)
-    return False
+        return False
 
 
 def _port(port: int, state: State, vcpu: int, what: int, remote_port: int) -> Port:

@@ -19,6 +19,12 @@ def test_doctor_knows_where_it_is(guest: RealGuest) -> None:
     assert "domain: domU (" in output
 
 
+def test_a_domu_is_told_no_ports(guest: RealGuest) -> None:
+    status, output, errors = guest.xenevtchn("ports")
+    assert (status, output) == (1, "")
+    assert "Hint: dom0 alone can ask for ports" in errors
+
+
 def test_a_domu_passes_every_check(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("selftest")
     assert (status, errors) == (0, ""), (output, errors)

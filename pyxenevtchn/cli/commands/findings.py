@@ -9,14 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from ...abi import UINT32_MAX, virq_name
+from ...abi import FEATURE_DOM0, UINT32_MAX, virq_name
 from ...channel import EventChannel
 from ...device import Device
 from ...opening import open_device
 from ..options import is_fake
-
-# Bit 11 of Xen's features: XENFEAT_dom0 of its public headers.
-_FEATURE_DOM0 = 1 << 11
 
 
 class Finding(NamedTuple):
@@ -81,7 +78,7 @@ def _xen(hypervisor: Path, proc: Path) -> Finding:
 def _domain(root: Path) -> Finding:
     features = root / "sys/hypervisor/properties/features"
     try:
-        dom0 = bool(int(_read(features), 16) & _FEATURE_DOM0)
+        dom0 = bool(int(_read(features), 16) & FEATURE_DOM0)
         how = f"by {features}"
     except ValueError:
         capabilities = root / "proc/xen/capabilities"
