@@ -234,6 +234,7 @@ def playing_xen() -> None:
     assert_type(xen.create_domain(max_ports=9, static={8: (xen.dom0, 10)}), Domain)
     xen.connect_static(xen.dom0, 50, xen.domain(1), 60)
     xen.raise_virq(Virq.DOM_EXC, xen.dom0)
+    assert_type(xen.named_domain(3), Domain)
     xen.set_virq_handler(Virq.DOM_EXC, xen.dom0)
     assert_type(xen.deliver(), int)
     assert_type(xen.deliver(xen.dom0, most=3, storm=True), int)
