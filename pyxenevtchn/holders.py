@@ -35,8 +35,14 @@ def processes(device: int) -> list[Process]:
         folder = f"/proc/{pid}"
         fds = _try(os.listdir, f"{folder}/fd") or ()
         if any(_is_of(f"{folder}/fd/{fd}", device) for fd in fds):
-            found.append(Process(int(pid), _try(_read_name, folder) or "?"))
+            found.append(Process(int(pid), program_name(int(pid)) or "?"))
     return sorted(found)
+
+
+def program_name(pid: int) -> str:
+    """Return the name of a process's program, of 15 bytes at most; ``?`` if it has ended."""
+    name = _try(_read, f"/proc/{pid}/comm")
+    return "?" if name is None else name.removesuffix("\n")
 
 
 def virq_port(table: Iterable[Port], virq: int) -> Port | None:
@@ -79,16 +85,16 @@ def describe_holder(port: Port, bindings: Bindings, fd: int) -> str:
 
 
 def _is_of(link: str, device: int) -> bool:
-    # To look at a file of another machine could take for ever.
+    # Only /dev: a stat of a file on a network file system can block.
     if "/dev/" not in (_try(os.readlink, link) or ""):
         return False
     status = _try(os.stat, link)
     return status is not None and stat.S_ISCHR(status.st_mode) and status.st_rdev == device
 
 
-def _read_name(folder: str) -> str:
-    with open(f"{folder}/comm", errors="surrogateescape") as file:
-        return file.read().rstrip("\n")
+def _read(path: str) -> str:
+    with open(path, errors="surrogateescape") as file:
+        return file.read()
 
 
 def _try(call: Callable[[str], T], path: str) -> T | None:

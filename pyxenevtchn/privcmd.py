@@ -64,7 +64,7 @@ def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
 
 
 def _is_domu() -> bool:
-    """Return whether this is known to be a domU, where an open may wait for ever.
+    """Return whether this is known to be a domU, where an open can block forever.
 
     Linux lets no domU ask, and looks in XenStore for an exception first (privcmd_open, XSA-482).
     """

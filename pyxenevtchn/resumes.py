@@ -72,7 +72,7 @@ class Resumes:
         A signal whose handler returns does not end it (PEP 475).
 
         Args:
-            timeout: seconds; None waits for ever, 0 not at all.
+            timeout: seconds; None waits forever, 0 not at all.
 
         Returns:
             True where it may have been resumed since this told so last, or since this was made;

@@ -7,7 +7,6 @@ import importlib
 import json
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from pyxenevtchn import EventChannel, Resumes
@@ -91,9 +90,7 @@ def _names(library: Path) -> list[str]:
 def files() -> list[str]:
     """Return the paths of the modules that are loaded for all this, and of the libraries."""
     Resumes().close()
-    with EventChannel.open() as channel, suppress(OSError):
-        channel.bind_unbound_port(0)
-        channel.check_stale()
+    EventChannel.open().close()
     commands = [f"pyxenevtchn.cli.commands.{command.replace('-', '_')}" for command in COMMANDS]
     for module in ("difflib", *commands):  # click loads that when it parses arguments
         importlib.import_module(module)

@@ -64,8 +64,6 @@ vga = "none"
 vnc = 0
 """
 
-_MODULES = ("xen-evtchn", "xen-privcmd")
-
 # What the kernel runs where the toolstack has it shut down, and what busybox calls that.
 _ENDINGS = ("poweroff", "reboot")
 
@@ -75,7 +73,7 @@ set -e
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t sysfs sys /sys
-for module in /modules/*; do /bin/busybox insmod "$module"; done
+/bin/busybox insmod /module
 exec </dev/hvc0 >/dev/hvc0 2>&1
 /bin/busybox stty raw -echo
 export PYTHONHOME={prefix} PYTHONPATH={path}
@@ -424,15 +422,13 @@ def _make_root(root: Path) -> None:
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    (root / "modules").mkdir()
-    for name in _MODULES:
-        module = subprocess.check_output(
-            ["/sbin/modinfo", "-n", name], text=True, timeout=TIMEOUT
-        ).strip()
-        # busybox loads none that is compressed.
-        opened = lzma.open if module.endswith(".xz") else open
-        with opened(module, "rb") as contents:
-            (root / "modules" / name).write_bytes(contents.read())
+    module = subprocess.check_output(
+        ["/sbin/modinfo", "-n", "xen-evtchn"], text=True, timeout=TIMEOUT
+    ).strip()
+    # busybox loads none that is compressed.
+    opened = lzma.open if module.endswith(".xz") else open
+    with opened(module, "rb") as contents:
+        (root / "module").write_bytes(contents.read())
     for mount_point in ("proc", "dev", "sys"):
         (root / mount_point).mkdir()
     init = _INIT.format(

@@ -163,7 +163,7 @@ async def main(name: str) -> None:
                     served = found
                 if found and not serving:
                     serving = {asyncio.create_task(serve(channel, keyboard, *found))}
-                    # xl waits for it: it says that there is a console.
+                    # `xl create` waits for this node.
                     await store.ask(WRITE, f"/local/domain/{found[0]}/console/tty", "/dev/null")
                 changed: asyncio.Task[object] = asyncio.create_task(store.changed.wait())
                 await asyncio.wait({typing, changed, *serving}, return_when="FIRST_COMPLETED")

@@ -1,6 +1,7 @@
 """How a contract test waits: an event on a real device is late, never at once."""
 
 import select
+import time
 from dataclasses import dataclass
 
 from pyxenevtchn import DOMID_SELF, EventChannel
@@ -48,6 +49,14 @@ def expect_nothing(pair: Pair, *others: EventChannel) -> None:
     pair.far.unmask(pair.far_port)
     for channel in others:
         assert channel.wait(0) == []
+
+
+def until_gone(channel: EventChannel, domid: int) -> None:
+    """Wait until Xen has no such domain: it frees it a moment after its end."""
+    deadline = time.monotonic() + TIMEOUT
+    while channel.domain_exists(domid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def overflow(channel: EventChannel, keeper: EventChannel) -> int:

@@ -1,7 +1,6 @@
 """Two domains: dom0, where the tests run, and a guest with a process in it."""
 
 import errno
-import time
 
 import pytest
 
@@ -10,7 +9,7 @@ from pyxenevtchn.privcmd import port_table
 
 from ..guests import Guest
 from ..here import Here
-from .events import TIMEOUT, Pair, expect, expect_nothing
+from .events import TIMEOUT, Pair, expect, expect_nothing, until_gone
 
 pytestmark = pytest.mark.only("dom0")
 
@@ -69,7 +68,7 @@ def test_a_burst_arrives_whole_on_either_side(channel: EventChannel, guest: Gues
 def test_a_port_is_for_the_domain_that_it_was_allocated_for(
     channel: EventChannel, guest: Guest, here: Here
 ) -> None:
-    # XSM SILO allocates none for a domain that there is not.
+    # XSM SILO allocates none for a domain that does not exist.
     others = [] if here.silo else [NO_SUCH_DOMAIN]
     for domid in (*others, guest.domid):
         theirs = guest.bind("bind_unbound_port", domid)
@@ -147,10 +146,7 @@ def test_a_guest_that_is_destroyed_takes_its_ends_with_it(
     guest.undergo("destroy")
     channel.notify(near)  # dropped
     expect_nothing(fence, channel)
-    deadline = time.monotonic() + TIMEOUT
-    while channel.domain_exists(guest.domid):  # Xen frees it a moment later
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until_gone(channel, guest.domid)
     with pytest.raises(ProcessLookupError):
         channel.bind_interdomain(guest.domid, theirs)
     channel.unbind(near)

@@ -1,6 +1,5 @@
 """What a domain's life does to its event channels, and to those of its peers."""
 
-import time
 from errno import EEXIST, EINVAL
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
 from ..guests import Event, Guest, RealGuest
-from .events import TIMEOUT, Pair, expect, expect_nothing
+from .events import TIMEOUT, Pair, expect, expect_nothing, until_gone
 
 pytestmark = pytest.mark.only("dom0")
 
@@ -23,10 +22,15 @@ BUG = "kernel BUG at drivers/xen/evtchn.c"
 def connect(channel: EventChannel, guest: Guest) -> tuple[int, int]:
     """Connect dom0 with the guest; return the ports here and there."""
     far = guest.bind("bind_unbound_port", DOM0)
+    return connect_to(channel, guest, far), far
+
+
+def connect_to(channel: EventChannel, guest: Guest, far: int) -> int:
+    """Connect dom0 to a port that the guest offers; return the port here."""
     near = channel.bind_interdomain(guest.domid, far)
     expect(channel, near)  # nobody sent it
     channel.unmask(near)
-    return near, far
+    return near
 
 
 def check_connection(channel: EventChannel, near: int, guest: Guest, far: int) -> None:
@@ -44,14 +48,6 @@ def error_of(guest: Guest, method: str, *arguments: object) -> int | None:
     except OSError as error:
         return error.errno
     return None
-
-
-def until_gone(channel: EventChannel, domid: int) -> None:
-    """Wait until Xen has no such domain."""
-    deadline = time.monotonic() + TIMEOUT
-    while channel.domain_exists(domid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def assert_deaf(near: int, *channels: EventChannel, fence: Pair) -> None:
@@ -224,9 +220,7 @@ def test_a_stale_number_that_was_given_again_is_torn_from_its_new_owner(
     # The lowest free numbers are given first.
     taken = [guest.bind("bind_unbound_port", DOM0) for _ in range(port)]
     assert port in taken
-    near = channel.bind_interdomain(guest.domid, port)
-    expect(channel, near)  # nobody sent it
-    channel.unmask(near)
+    near = connect_to(channel, guest, port)
     guest.call("raw", "ioctl", stale, "unbind", port)
     assert_deaf(near, channel, fence=fence)
     assert guest.take(0) == []

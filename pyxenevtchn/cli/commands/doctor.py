@@ -21,8 +21,7 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
 
     It looks at the kernel, Xen, the domain, the driver, the node and its permissions, opens the
     device, and tells whether the kernel knows BIND_STATIC, and which VIRQs this domain has bound.
-    It touches nobody's port. The exit
-    status is 0 only when the device can be used.
+    It touches nobody's port. The exit status is 0 only when the device can be used.
 
     The object of --json, each finding by its name and its hint where there is one:
 

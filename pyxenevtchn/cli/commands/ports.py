@@ -62,8 +62,8 @@ def ports(domid: int, *, as_json: bool, device: str) -> None:
     """List a domain's ports, as Xen has them.
 
     The domain is DOMID, or this one. Xen is asked through /dev/xen/privcmd, which changes nothing:
-    it takes root, and dom0. Of a fake it is the domain that the device's name
-    says, and what the fake knows besides: who holds a port, and whether an event is pending.
+    it takes root, and dom0. Of a fake it is the domain that the device's name says, and what the
+    fake knows besides: who holds a port, and whether an event is pending.
 
     REMOTE is the other end, DOM:PORT, or the domain that may connect. IRQ is a VIRQ's number and
     name, or a physical interrupt's number. A port whose state is xen is one of Xen's own.

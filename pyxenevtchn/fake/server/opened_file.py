@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
+from ...holders import program_name
 from ..descriptor import PollDescriptor
 from ..domain import Domain
 from ..model.driver import OpenFile
@@ -40,7 +40,7 @@ class OpenedFile:
     """
 
     def __init__(self, domain: Domain, pid: int, wake: Callable[["OpenedFile"], object]) -> None:
-        self.owner: str = _program(pid)
+        self.owner: str = program_name(pid)
         self._wake = wake
         # Keeps the domain's identity its own while the file is open.
         self._domain = domain
@@ -90,11 +90,3 @@ class OpenedFile:
         except KernelBug as bug:
             self.bug = str(bug)
         self.descriptor.close()
-
-
-def _program(pid: int) -> str:
-    try:
-        text = Path("/proc", str(pid), "comm").read_text(errors="surrogateescape")
-    except OSError:
-        return "?"  # it has ended already
-    return text.removesuffix("\n")
