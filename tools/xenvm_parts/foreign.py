@@ -67,13 +67,13 @@ def _editable() -> Path:
 
 
 def _make_venv(made: Path) -> None:
-    say("installing the test group for arm64")
+    say("installing pip and the test group for arm64")
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     site = made / _SITE
     options = ["install", "--quiet", "--only-binary=:all:", *_PLATFORMS]
     options += [f"--python-version={_PYTHON.removeprefix('python')}", f"--target={site}"]
     group = f"--group={CHECKOUT / 'pyproject.toml'}:test"
-    run(_VENV / "bin/pip", *options, group, *project["dependencies"])
+    run(_VENV / "bin/pip", *options, group, "pip", *project["dependencies"])
     for path in _editable().parent.glob("*"):
         if path.name.startswith(("__editable__", f"{project['name']}-")):
             copy = shutil.copytree if path.is_dir() else shutil.copy
