@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What a test waits for at most, in seconds. Far longer than anything takes, on an emulated machine
 # too: what lasts so long has failed. Shorter than the limit, which tells less.
-TIMEOUT = 45.0
+TIMEOUT = 100.0
 
 # For tests that run pytest, with processes of its own: they take seconds on an idle machine.
 NESTED_TIMEOUT = 240.0

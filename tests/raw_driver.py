@@ -13,7 +13,7 @@ from array import array
 from pyxenevtchn import DOMID_SELF, Request
 
 NODE = "/dev/xen/evtchn"
-TIMEOUT = 20.0
+TIMEOUT = 100.0
 
 # Of <xen/evtchn.h>: _IOC(_IOC_NONE, 'E', number, size of the struct), and the struct's fields.
 _REQUESTS = {

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from pyxenevtchn import DOMID_SELF, EventChannel
 
-# Far longer than any delivery takes: a test that waits so long has failed.
-TIMEOUT = 20.0
+from ..limits import TIMEOUT
 
 
 @dataclass(frozen=True)

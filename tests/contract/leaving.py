@@ -8,7 +8,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel
 
-from .events import TIMEOUT, Pair
+from ..limits import TIMEOUT
+from .events import Pair
 
 # How often a race is run: which of the two threads has the events is the scheduler's choice.
 ROUNDS = 20

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from .events import TIMEOUT, Pair
+from ..limits import TIMEOUT
+from .events import Pair
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 

@@ -16,8 +16,9 @@ from pyxenevtchn import (
 )
 
 from ..concurrency import threads
+from ..limits import TIMEOUT
 from .conftest import OpenChannel
-from .events import TIMEOUT, Pair, expect, overflow
+from .events import Pair, expect, overflow
 from .loops import Run, cancel, run_in, send
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, PartialNotify, RingOverflow, Virq
 
+from ..limits import TIMEOUT
 from .conftest import OpenDevice
-from .events import TIMEOUT, Pair, connect, expect, overflow
+from .events import Pair, connect, expect, overflow
 
 SHAPES: dict[str, Callable[[list[int]], Iterable[int]]] = {
     "list": list,

@@ -9,7 +9,8 @@ from pyxenevtchn.privcmd import port_table
 
 from ..guests import Guest
 from ..here import Here
-from .events import TIMEOUT, Pair, expect, expect_nothing, until_gone
+from ..limits import TIMEOUT
+from .events import Pair, expect, expect_nothing, until_gone
 
 pytestmark = pytest.mark.only("dom0")
 

@@ -10,8 +10,9 @@ import pytest
 
 from pyxenevtchn import AsyncEventChannel, ChannelClosed, EventChannel, Virq
 
+from ..limits import TIMEOUT
 from .conftest import OpenChannel
-from .events import TIMEOUT, Pair, expect_nothing, overflow
+from .events import Pair, expect_nothing, overflow
 from .leaving import ROUNDS
 from .loops import LOOPS, run_in, send
 

@@ -7,7 +7,8 @@ import pytest
 from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, RingOverflow
 
 from ..concurrency import threads, until_asleep
-from .events import TIMEOUT, Pair, connect, expect, expect_nothing, overflow
+from ..limits import TIMEOUT
+from .events import Pair, connect, expect, expect_nothing, overflow
 
 
 def send(pairs: list[Pair]) -> list[int]:

@@ -7,7 +7,8 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
 from ..guests import Event, Guest, RealGuest
-from .events import TIMEOUT, Pair, expect, expect_nothing, until_gone
+from ..limits import TIMEOUT
+from .events import Pair, expect, expect_nothing, until_gone
 
 pytestmark = pytest.mark.only("dom0")
 

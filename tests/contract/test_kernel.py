@@ -15,9 +15,9 @@ from pyxenevtchn._ffi import lib
 from ..command import running_python
 from ..conftest import DEVICE_NODE
 from ..here import Here
-from ..limits import TIMEOUT as PROCESS_TIMEOUT
+from ..limits import TIMEOUT
 from .conftest import OpenChannel
-from .events import TIMEOUT, Pair, expect
+from .events import Pair, expect
 
 pytestmark = pytest.mark.backends("preload", "real")
 
@@ -118,7 +118,7 @@ with EventChannel.from_fd(int(sys.argv[1]), bindings=bindings) as channel:
     near, far = channel.bindings
     assert channel.bindings[far].remote_port == near
     for _ in range(2):
-        assert channel.wait(20) == [far]
+        assert channel.wait(60) == [far]
         channel.unmask(far)
         channel.notify(near)
     assert channel.recover() == {near, far}
@@ -132,7 +132,7 @@ def test_a_program_that_executes_its_successor_hands_its_ports_over() -> None:
         [sys.executable, "-c", BEFORE_UPDATE, DEVICE_NODE, AFTER_UPDATE],
         capture_output=True,
         text=True,
-        timeout=PROCESS_TIMEOUT,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.stdout == "updated\n", done.stderr

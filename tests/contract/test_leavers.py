@@ -6,8 +6,9 @@ import pytest
 
 from pyxenevtchn import EventChannel
 
+from ..limits import TIMEOUT
 from .conftest import OpenChannel
-from .events import TIMEOUT, Pair, connect, expect_nothing
+from .events import Pair, connect, expect_nothing
 from .leaving import ROUNDS, Leave, Sleeper, Wait, in_each_way, wait
 
 

@@ -18,8 +18,9 @@ from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, Virq
 
 from ..concurrency import child, threads, until_asleep
 from ..descriptors import descriptors
+from ..limits import TIMEOUT
 from .conftest import OpenChannel, OpenDevice
-from .events import TIMEOUT, Pair, connect, expect
+from .events import Pair, connect, expect
 
 
 def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) -> None:

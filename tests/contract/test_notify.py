@@ -6,8 +6,9 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, Device, EventChannel, Request, Virq
 
+from ..limits import TIMEOUT
 from .conftest import OpenChannel, OpenDevice
-from .events import TIMEOUT, Pair, connect, expect, expect_nothing
+from .events import Pair, connect, expect, expect_nothing
 
 
 def test_events_go_both_ways(pair: Pair) -> None:

@@ -6,7 +6,8 @@ import trio
 
 from pyxenevtchn import EventChannel
 
-from .events import TIMEOUT, Pair
+from ..limits import TIMEOUT
+from .events import Pair
 
 
 async def echo_with_anyio(channel: EventChannel, events: int) -> None:

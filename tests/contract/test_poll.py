@@ -12,7 +12,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, RingOverflow
 
-from .events import TIMEOUT, Pair, expect, expect_nothing
+from ..limits import TIMEOUT
+from .events import Pair, expect, expect_nothing
 
 # Of Linux's <fcntl.h>.
 F_SETOWN_EX, F_OWNER_TID = 15, 0

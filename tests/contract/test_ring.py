@@ -9,8 +9,9 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, Device, EventChannel, Request, RingOverflow
 
+from ..limits import TIMEOUT
 from .conftest import OpenDevice
-from .events import TIMEOUT, Pair, connect, expect, expect_nothing, overflow
+from .events import Pair, connect, expect, expect_nothing, overflow
 from .raw import raw_read, raw_write
 
 

@@ -12,8 +12,9 @@ import pytest
 from pyxenevtchn import EventChannel
 
 from ..concurrency import Handler, struck
+from ..limits import TIMEOUT
 from .conftest import OpenDevice
-from .events import TIMEOUT, Pair, connect
+from .events import Pair, connect
 
 
 @pytest.mark.parametrize("nonblocking", [True, False])

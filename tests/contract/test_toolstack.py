@@ -7,8 +7,9 @@ import pytest
 
 from pyxenevtchn import EventChannel, Virq
 
+from ..limits import TIMEOUT
 from ..toolstack import let_a_domain_die, press_debug_key
-from .events import TIMEOUT, expect
+from .events import expect
 
 pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
 

@@ -13,8 +13,9 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, ChannelClosed, EventChannel
 
+from ..limits import TIMEOUT
 from .conftest import OpenChannel
-from .events import TIMEOUT, Pair, connect, expect_nothing
+from .events import Pair, connect, expect_nothing
 from .leaving import ROUNDS, Leave, Sleeper, in_each_way, wait
 from .loops import Run, cancel, send
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pyxenevtchn import DOMID_SELF, EventChannel, RingOverflow, Virq
 
-from ..contract.events import TIMEOUT, overflow
+from ..contract.events import overflow
+from ..limits import TIMEOUT
 from .world import STATIC_PORT, FakeMachine, World
 
 Call = Callable[[], object]

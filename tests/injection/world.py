@@ -15,7 +15,8 @@ from pyxenevtchn.abi import Request
 from pyxenevtchn.fake import FakeDevice, Hypervisor, Port, reset_default
 from pyxenevtchn.fake.server.remote import RemoteHypervisor
 
-from ..contract.events import TIMEOUT, connect
+from ..contract.events import connect
+from ..limits import TIMEOUT
 
 # Free in any dom0 that runs no guests, and within both ABIs' limits.
 STATIC_PORT = 4000

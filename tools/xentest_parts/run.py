@@ -93,6 +93,8 @@ def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
         *(f"--share={_RESULTS}", f"--console={_RESULTS / name}.console", "--"),
         *("sh", "-c", _SCRIPT, "sh", str(versions)),
         *(".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"),
+        # Its plugin imports all of hypothesis, which takes 20 seconds on an emulated processor.
+        *("-p", "no:hypothesispytest"),
         *("--device=real", "--timeout=300", "--stride=300"),
         *(f"--junitxml={report}", *arguments),
     ]

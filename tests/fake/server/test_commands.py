@@ -13,9 +13,8 @@ from pyxenevtchn.fake import KernelBug
 from pyxenevtchn.fake.model.configuration import Configuration
 
 from ...command import COMMAND, run, shell
+from ...limits import TIMEOUT
 from .process import ServerProcess, serving
-
-TIMEOUT = 20.0
 
 
 def test_ready_is_written_to_a_descriptor_that_is_closed_then(
