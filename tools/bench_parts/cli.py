@@ -21,8 +21,8 @@ def main() -> int:
     """Run the benchmarks; return 1 if --check found a missed target."""
     parser = argparse.ArgumentParser(
         prog="tools/bench",
-        description="Benchmark this library beside the C library, on a real device, and the fake"
-        " beside a socketpair. If there is no device, the real cases run in tools/xenvm.",
+        description="Compare this library with the C library, on a real device, and the fake"
+        " with a socketpair. If there is no device, the real cases run in tools/xenvm.",
     )
     parser.add_argument("--local", action="store_true", help="only the cases that need no Xen")
     parser.add_argument("--rounds", type=int, default=9, help="how many rounds to count [9]")

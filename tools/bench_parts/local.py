@@ -1,4 +1,4 @@
-"""The cases that need no Xen: the fake beside a socketpair, and the cost of starting up."""
+"""The cases that need no Xen: the fake compared with a socketpair, and the cost of starting up."""
 
 import json
 import os
@@ -125,7 +125,7 @@ with connection:
 
 
 def _shared_fake(rounds: int) -> Result:
-    """Time an event between two clients of the shared fake, beside an echo of plain sockets."""
+    """Time an event between two clients of the shared fake, and an echo of plain sockets."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         stack.enter_context(on_one_cpu())

@@ -55,7 +55,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
         )
         c.run("setup", BURST)
         ours = stack.enter_context(closing(Library(BURST)))
-        # For asyncio alone: an epoll that watches a handle makes its events cost the kernel more.
+        # Only for asyncio: an epoll that watches a handle makes its events cost the kernel more.
         other = stack.enter_context(closing(Library(BURST)))
         bare = Bare(stack.enter_context(closing(Library(BURST))))
         plain = stack.enter_context(closing(Plain(BURST)))
