@@ -65,8 +65,8 @@ ip link set lo up
 hostname xenvm
 [ -z "$part" ] || . "/$part"
 
-# Make it the root of the mount tree: in a chroot the kernel refuses user namespaces. This script
-# itself stays in the initramfs.
+# Make /system the root of the mount tree: in a chroot the kernel refuses user namespaces. This
+# script itself stays in the initramfs.
 cd /system
 mount --move . /
 
