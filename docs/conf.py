@@ -15,7 +15,7 @@ extensions = [
 default_role = "code"  # the commands' help quotes with single backticks
 smartquotes_action = "D"
 nitpicky = True
-# Python's own types are not described here, and no other site is asked for them.
+# Python's own types have no page here, and no other site is searched for them.
 nitpick_ignore_regex = [("py:.*", r"(?!pyxenevtchn).*")]
 
 autodoc_member_order = "bysource"
@@ -34,7 +34,7 @@ pygments_dark_style = "github-dark"
 
 
 def set_help(_app: Sphinx, _context: object, lines: list[str]) -> None:
-    """Set as code what is code in a command's help: its options, and what click does not wrap."""
+    """Format as code the options in a command's help, and the text that click does not wrap."""
     pieces = re.split(r"((?:^\|.*\n?)+)", "\n".join(lines), flags=re.MULTILINE)
     pieces[1::2] = [
         "::\n\n" + re.sub(r"^\| ?", "    ", piece, flags=re.MULTILINE) for piece in pieces[1::2]
@@ -51,6 +51,6 @@ def _set_option(match: re.Match[str]) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Have Sphinx call what is above."""
+    """Register set_help for the parts of a command's help."""
     for part in ("description", "options", "epilog"):
         app.connect(f"sphinx-click-process-{part}", set_help)

@@ -6,13 +6,13 @@ found again after a save and a restore, or a reboot, which give it another domid
 
 In dom0, as root; xenconsoled must not run, because it connects to each guest:
 
-    python console_backend.py NAME          # Ctrl-] ends it, and leaves the guest alone
+    python console_backend.py NAME          # Ctrl-] ends it; the guest goes on
 
-Each index of the ring is a 32-bit word that one end alone writes. Who adds data writes the data,
-the index, and then notifies: who is woken sees all of it. Who takes data reads the index and the
-data, writes its own index, and notifies: the other end may wait for room. An index is written in
-one piece: memoryview does that, struct writes a byte at a time. There is no barrier between the
-steps: x86 keeps their order, elsewhere the system calls around them do.
+Each index of the ring is a 32-bit word that only one end writes. The producer writes the data, then
+its index, and then notifies: the consumer wakes and sees all of it. The consumer reads the index
+and the data, writes its own index, and notifies: the producer may wait for room. An index must be
+written in one piece: memoryview does that, struct writes a byte at a time. There is no barrier
+between the steps: x86 keeps their order, elsewhere the system calls around them do.
 """
 
 import argparse
@@ -29,16 +29,17 @@ from pathlib import Path
 
 from pyxenevtchn import AsyncEventChannel, EventChannel
 
-# Of Linux's <xen/gntdev.h>: map one grant, {count, padding, index, domid, reference}.
+# From Linux's <xen/gntdev.h>: map one grant, {count, padding, index, domid, reference}.
 MAP_GRANT_REF = 0x184700
 GRANT = struct.Struct("=IIQII")
-CONSOLE = 0  # GNTTAB_RESERVED_CONSOLE: by this the toolstack grants the page to dom0
-# struct xencons_interface of Xen's <io/console.h>: the words are those of the indices, modulo WORD.
+CONSOLE = 0  # GNTTAB_RESERVED_CONSOLE: by it the toolstack grants the page to dom0
+# struct xencons_interface of Xen's <io/console.h>: the rings in bytes, the indices (modulo WORD) in
+# 32-bit words.
 TO_GUEST, FROM_GUEST = range(1024), range(1024, 3072)
 TO_GUEST_TAKEN, TO_GUEST_ADDED, FROM_GUEST_TAKEN, FROM_GUEST_ADDED = range(768, 772)
 WORD = 1 << 32
 
-# Of Xen's <io/xs_wire.h>: a message is {type, request, transaction, length} and its strings.
+# From Xen's <io/xs_wire.h>: a message is {type, request, transaction, length} and its strings.
 MESSAGE = struct.Struct("=IIII")
 DIRECTORY, READ, WATCH, WRITE, WATCH_EVENT, ERROR = 1, 2, 4, 11, 15, 16
 XENSTORE = "/run/xenstored/socket"
@@ -46,7 +47,7 @@ ESCAPE = b"\x1d"  # Ctrl-]
 
 
 class XenStore:
-    """A connection to xenstored. ``changed`` is set when something that is watched has changed."""
+    """A connection to xenstored. ``changed`` is set when a watch fires."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.changed = asyncio.Event()
@@ -79,7 +80,7 @@ class XenStore:
 
 
 class Keyboard:
-    """What was typed and is not sent yet; ``on_more`` is called when there is more."""
+    """Typed bytes that are not sent yet; ``on_more`` is called when there are more."""
 
     def __init__(self) -> None:
         self.typed = bytearray()
@@ -87,7 +88,7 @@ class Keyboard:
         self.ended = asyncio.Event()
 
     def read(self) -> None:
-        """Read some of standard input; Ctrl-] is its end."""
+        """Read from standard input; Ctrl-] ends it."""
         text = os.read(0, len(TO_GUEST))
         if not text or ESCAPE in text:
             asyncio.get_running_loop().remove_reader(0)
@@ -98,9 +99,9 @@ class Keyboard:
 
 
 def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
-    """Show what the guest has printed, send what was typed; tell whether to notify the guest."""
+    """Show what the guest has printed, send what was typed; return whether to notify the guest."""
     added, taken = words[FROM_GUEST_ADDED], words[FROM_GUEST_TAKEN]
-    # A guest can write anything there; more than fits into the ring makes no sense.
+    # A guest can write any number there; ignore more than fits into the ring.
     printed = (added - taken) % WORD if (added - taken) % WORD <= len(FROM_GUEST) else 0
     places = (FROM_GUEST[(taken + n) % len(FROM_GUEST)] for n in range(printed))
     sys.stdout.buffer.write(bytes(page[place] for place in places))
@@ -117,7 +118,7 @@ def turn(page: mmap.mmap, words: memoryview, typed: bytearray) -> bool:
 
 
 def map_page(domid: int) -> mmap.mmap:
-    """Map a guest's console page. While it is mapped, Xen keeps what is left of a dead guest."""
+    """Map a guest's console page. Xen cannot free a dead guest while it is mapped."""
     with Path("/dev/xen/gntdev").open("r+b", buffering=0) as grants:
         grant = bytearray(GRANT.pack(1, 0, 0, domid, CONSOLE))
         fcntl.ioctl(grants, MAP_GRANT_REF, grant)
@@ -125,7 +126,7 @@ def map_page(domid: int) -> mmap.mmap:
 
 
 async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offered: int) -> None:
-    """Be the console of a domain until the task is cancelled."""
+    """Serve the console of a domain until the task is cancelled."""
     with map_page(domid) as page, memoryview(page).cast("I") as words:
         port = channel.bind_interdomain(domid, offered)
 
@@ -135,7 +136,7 @@ async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offe
 
         keyboard.on_more = look
         try:
-            # The first event is one that nobody sent: what was printed before is shown.
+            # The first event, which nobody sent, shows what was printed before.
             async for _ in channel.port_events(port):
                 look()
         finally:
@@ -144,7 +145,7 @@ async def serve(channel: AsyncEventChannel, keyboard: Keyboard, domid: int, offe
 
 
 async def main(name: str) -> None:
-    """Serve the guest of that name, whichever domain it is, until Ctrl-]."""
+    """Serve the guest of this name, whatever its domid, until Ctrl-]."""
     async with AsyncEventChannel(EventChannel.open()) as channel:
         if not Path(XENSTORE).exists():
             sys.exit(f"no {XENSTORE}: xenstored does not run here")
@@ -175,7 +176,7 @@ async def main(name: str) -> None:
 
 
 async def stop(tasks: set[asyncio.Task[object]]) -> None:
-    """Cancel tasks, and wait until they have let everything go."""
+    """Cancel tasks, and wait for them to clean up."""
     while tasks:
         task = tasks.pop()
         task.cancel()
@@ -183,7 +184,7 @@ async def stop(tasks: set[asyncio.Task[object]]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Be the console of a guest, until Ctrl-].")
+    parser = argparse.ArgumentParser(description="Serve the console of a guest, until Ctrl-].")
     parser.add_argument("name", help="the guest's name")
     options = parser.parse_args()
     terminal = termios.tcgetattr(0) if sys.stdin.isatty() else None

@@ -1,15 +1,14 @@
-"""Say when Xen writes to its console.
+"""Report when Xen writes to its console.
 
-VIRQ_CON_RING tells that there is something new in the console ring, and no more: `xl dmesg` shows
-what it is. Each line that Xen prints raises it; those that come while one is being worked on are
-one event.
+VIRQ_CON_RING only says that the console ring has something new: `xl dmesg` shows what it is. Xen
+raises it for each line that it prints; lines that come while the port is masked are one event.
 
-On a dom0, as root, with a line of Xen's own caused by a debug key:
+On a dom0, as root; a debug key makes Xen print something:
 
     python console_ring.py
     xl debug-keys h                                              # in another terminal
 
-On the fake, where the second and the third are in terminals of their own:
+On the fake, each in a terminal of its own:
 
     xenevtchn fake serve --socket /tmp/xen
     XENEVTCHN_DEVICE=fake:unix:/tmp/xen python console_ring.py
@@ -22,12 +21,12 @@ from datetime import datetime
 from pyxenevtchn import EventChannel, Virq
 
 HELD = """\
-Either leave it to xenconsoled and follow what that writes, /var/log/xen/console/hypervisor.log,
-or have it log the guests alone: restart it with --log=guest, and the VIRQ is free."""
+Either follow what xenconsoled writes, /var/log/xen/console/hypervisor.log,
+or restart it with --log=guest: it then logs only the guests, and the VIRQ is free."""
 
 
 def bind(channel: EventChannel) -> None:
-    """Bind the VIRQ, or say what to do where somebody else has it."""
+    """Bind the VIRQ; if another process has it, say what to do."""
     try:
         channel.bind_virq(Virq.CON_RING)
     except FileExistsError as error:
@@ -36,7 +35,7 @@ def bind(channel: EventChannel) -> None:
 
 
 def report(*_lost: object) -> None:
-    """Say that there is something new. After an overflow too: an event may have been lost."""
+    """Report something new. After an overflow too: an event may have been lost."""
     now = datetime.now().astimezone()
     print(f"{now:%H:%M:%S} Xen wrote to its console: see `xl dmesg`", flush=True)
 

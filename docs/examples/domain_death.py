@@ -1,17 +1,17 @@
-"""Say when a domain shuts down or dies.
+"""Report when a domain shuts down or dies.
 
-VIRQ_DOM_EXC tells that some domain did, and not which: compare what `xl list` shows, or what
-the toolstack's library says, before and after. A domain that dies can raise it more than once.
+VIRQ_DOM_EXC does not say which domain it is: compare what `xl list` shows, or what the toolstack's
+library returns, before and after. A domain that dies can raise it more than once.
 
-On a dom0 with a toolstack xenstored has the VIRQ, and passes it on: this program then fails, and
-says what to watch instead. It is for a dom0 without xenstored: a small toolstack of your own, or a
-xenstored that lives in a domain of its own.
+On a dom0 with a toolstack, xenstored has the VIRQ and passes it on: this program then fails, and
+says what to watch instead. It is for a dom0 without xenstored: one with a small toolstack of your
+own, or one whose xenstored runs in its own domain.
 
 On a dom0, as root:
 
     python domain_death.py
 
-On the fake, where each but the first two is in a terminal of its own:
+On the fake, the last two each in a terminal of its own:
 
     xenevtchn fake serve --socket /tmp/xen &
     xenevtchn fake create-domain 7 --socket /tmp/xen
@@ -25,13 +25,13 @@ from datetime import datetime
 from pyxenevtchn import EventChannel, Virq
 
 HELD = """\
-xenstored has it where there is a toolstack, and tells whoever watches the special path
+With a toolstack, xenstored has it, and fires the watches on the special path
 @releaseDomain: `xenstore-watch @releaseDomain` writes a line now and one for each domain that shuts
 down or dies; in a program, xs_watch() of libxenstore. `xl list` then shows which are left."""
 
 
 def bind(channel: EventChannel) -> None:
-    """Bind the VIRQ, or say what to do where somebody else has it."""
+    """Bind the VIRQ; if another process has it, say what to do."""
     try:
         channel.bind_virq(Virq.DOM_EXC)
     except FileExistsError as error:
@@ -40,7 +40,7 @@ def bind(channel: EventChannel) -> None:
 
 
 def report(*_lost: object) -> None:
-    """Say that a domain is gone. After an overflow too: an event may have been lost."""
+    """Report that a domain is gone. After an overflow too: an event may have been lost."""
     now = datetime.now().astimezone()
     print(f"{now:%H:%M:%S} a domain shut down or died: see `xl list`", flush=True)
 

@@ -1,17 +1,17 @@
 """Replace a running program by its next version, and go on with the same ports and events.
 
 The descriptor is the handle: open over an exec, it keeps its ports, and events that come meanwhile
-wait in its ring. What the driver does not tell, the descriptor's number and how the ports were
-bound, the old version passes on, here in the environment. What it has read it has to handle, and
-unmask, before it goes: that is in its memory alone.
+wait in its ring. The old version passes on what the driver does not tell: the descriptor's number
+and how the ports were bound, here in the environment. Events that it has read are only in its
+memory, so it handles them and unmasks their ports before the exec.
 
-This program updates itself twice, and each time leaves events behind on purpose. In the end it
-counts: none was lost, none came twice. A service would do so at a SIGHUP, say. On a dom0 or domU,
-as root:
+This program updates itself twice, and each time leaves events in the ring on purpose. At the end it
+counts: none was lost, none came twice. A service would update itself on SIGHUP, for example. On a
+dom0 or domU, as root:
 
     python live_update.py
 
-On the fake, which ends with its process, so that the next version is called in the same one:
+On the fake, which ends with its process; there the next version runs in the same one:
 
     XENEVTCHN_DEVICE=fake: python live_update.py
 """
@@ -28,7 +28,7 @@ HANDOVER = "LIVE_UPDATE_HANDOVER"
 
 
 def hand_over(channel: EventChannel, state: dict[str, int]) -> None:
-    """Have the next version go on. Nothing that was read may be unhandled or masked now."""
+    """Start the next version. All events that were read must be handled and unmasked."""
     fd = os.dup(channel.fileno())
     os.environ[HANDOVER] = json.dumps([fd, dict(channel.bindings), state])
     if os.environ.get("XENEVTCHN_DEVICE", "").startswith("fake:"):
@@ -39,16 +39,16 @@ def hand_over(channel: EventChannel, state: dict[str, int]) -> None:
 
 
 def take_over(handover: str) -> tuple[EventChannel, dict[str, int]]:
-    """Go on where the version before left off."""
+    """Continue the work of the previous version."""
     fd, bindings, state = json.loads(handover)
     os.set_inheritable(fd, False)  # for no other program than the next version
-    # The handle knows only the bindings that it is told: recover() goes by them.
+    # The handle knows only these bindings, and recover() uses them.
     known = {int(port): Binding(Request(how), *rest) for port, (how, *rest) in bindings.items()}
     return EventChannel.from_fd(fd, bindings=known), state
 
 
 def start() -> tuple[EventChannel, dict[str, int]]:
-    """Begin as the first version: bind some pairs, of which each end is here."""
+    """Start as the first version: bind some pairs, both ends on this handle."""
     channel = EventChannel.open()
     for _ in range(PORTS):
         channel.bind_interdomain(DOMID_SELF, channel.bind_unbound_port(DOMID_SELF))
@@ -57,13 +57,13 @@ def start() -> tuple[EventChannel, dict[str, int]]:
 
 
 def handle(channel: EventChannel, state: dict[str, int], timeout: float) -> None:
-    """Handle what comes, by whole batches, until all is here or nothing more comes."""
+    """Handle events by whole batches, until all have come or the timeout is over."""
     ports: list[int] = []
     while state["handled"] < state["sent"]:
         try:
             ports = channel.wait(timeout, unmask=ports)
         except RingOverflow:
-            ports = list(channel.recover())  # each may have lost an event: as if it had come
+            ports = list(channel.recover())  # each may have lost one: count it
         if not ports:
             break
         state["handled"] += len(ports)
@@ -83,7 +83,7 @@ def main() -> None:
             state["version"] += 1
             hand_over(channel, state)
         else:
-            state["handled"] += len(channel.wait(timeout=0.5))  # what has come twice
+            state["handled"] += len(channel.wait(timeout=0.5))  # duplicates, if any
             print(f"sent {state['sent']}, handled {state['handled']}", flush=True)
 
 

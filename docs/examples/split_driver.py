@@ -1,10 +1,10 @@
 """A split driver, at its smallest: a frontend asks, a backend answers.
 
-Events carry no data. What is asked and answered lies in a page that both ends map, and an event
-says "look at the page". So each end looks once at the start, and then after each event, that with
-which Xen greets the end that connects included; whatever came before or was merged is there to be
-seen. Nobody is told when the other end goes
-away: the frontend says in the page that it is done, and gives up on a backend that stays silent.
+Events carry no data. Requests and answers are in a page that both ends map, and an event means
+"look at the page". So each end looks once at the start, and again after each event, including the
+one that a connection starts with: it sees whatever came earlier or was merged. Neither end is told
+when the other goes away: the frontend writes in the page that it is done, and gives up on a backend
+that stays silent.
 
 Between domains, the page is granted, and the frontend's domid and port get to the backend through
 xenstore. Here the page is a file, and the port a number that you pass on.
@@ -30,12 +30,12 @@ from pathlib import Path
 
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel, RingOverflow
 
-# The 32-bit words of the page. Who counts up writes the data first; x86 keeps that order.
+# The 32-bit words of the page. Data is written before its counter; x86 keeps that order.
 ASKED, ANSWERED, DATA, DONE = range(4)
 
 
 async def until(channel: AsyncEventChannel, port: int, look: Callable[[], bool]) -> None:
-    """Look at the page, and again after each event, until there is what one looks for."""
+    """Call look at the start and after each event, until it returns true."""
     while not look():
         try:
             await channel.wait(port)
@@ -44,15 +44,15 @@ async def until(channel: AsyncEventChannel, port: int, look: Callable[[], bool])
 
 
 async def frontend(channel: AsyncEventChannel, page: memoryview, peer: int) -> None:
-    """Ask for some squares."""
+    """Request some squares."""
     port = channel.bind_unbound_port(peer)
     print(f"port {port}", flush=True)
     try:
         for number in range(1, 6):
             page[DATA] = number
             page[ASKED] = number
-            channel.notify(port)  # into the void, where nobody has connected yet
-            # A person starts the backend, so the first answer may take its time.
+            channel.notify(port)  # dropped if the backend is not connected yet
+            # A person starts the backend, so the first answer may take long.
             async with asyncio.timeout(None if number == 1 else 10):
                 await until(channel, port, lambda: page[ANSWERED] == page[ASKED])
             print(f"the square of {number} is {page[DATA]}", flush=True)
@@ -67,7 +67,7 @@ async def backend(channel: AsyncEventChannel, page: memoryview, peer: int, offer
     print("connected", flush=True)
 
     def serve() -> bool:
-        # Read once each: a guest may write anything there, and at any time.
+        # Read each once: a guest may write any value there, at any time.
         asked, number = page[ASKED], page[DATA]
         if asked != page[ANSWERED]:
             page[DATA] = number**2 & 0xFFFF_FFFF
@@ -83,12 +83,12 @@ async def main() -> None:
     """Run one end."""
     parser = argparse.ArgumentParser(description="Run one end of a split driver.")
     parser.add_argument("end", choices=["frontend", "backend"])
-    parser.add_argument("page", type=Path, help="a file; the frontend makes it anew")
+    parser.add_argument("page", type=Path, help="a file; the frontend overwrites it")
     parser.add_argument("port", type=int, nargs="?", help="for the backend, the frontend's port")
     parser.add_argument("--peer", type=int, default=DOMID_SELF, help="the other end's domid")
     options = parser.parse_args()
     if (options.end == "backend") != (options.port is not None):
-        parser.error("the backend, and it alone, needs the frontend's port")
+        parser.error("the backend needs the frontend's port; the frontend takes none")
     if options.end == "frontend":
         options.page.write_bytes(bytes(mmap.PAGESIZE))
     with options.page.open("r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE) as memory:
@@ -106,6 +106,6 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(130)
     except TimeoutError:
-        sys.exit("the backend does not answer any more")
+        sys.exit("the backend no longer answers")
     except OSError as error:
         sys.exit("\n".join([str(error), *getattr(error, "__notes__", ())]))

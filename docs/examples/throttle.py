@@ -1,10 +1,10 @@
-"""Keep a guest that sends events in a storm from taking all of our time.
+"""Keep a guest's event storm from taking all of a program's time.
 
-A port that has delivered is masked until it is unmasked, and what comes meanwhile is one event. So
-to throttle a port is to withhold its unmask: the guest may send as fast as it likes, it costs us
-one wake-up per interval; the last event is never lost, and other ports are served as ever.
+A port that has delivered an event stays masked until it is unmasked, and what comes meanwhile is
+one event. So to throttle a port, delay its unmask: however fast the guest sends, it costs one
+wakeup per interval. The last event is never lost, and other ports are served as usual.
 
-Here a thread plays the guest, against a port of this very process. On a dom0 or domU, as root:
+Here a thread is the guest, and notifies a port of this process. On a dom0 or domU, as root:
 
     python throttle.py
 
@@ -24,19 +24,19 @@ from pyxenevtchn import DOMID_SELF, EventChannel, RingOverflow
 
 
 class Throttle:
-    """Lets each port of a handle deliver once in so many seconds, ``interval``."""
+    """Let each port of a handle deliver once in ``interval`` seconds."""
 
     def __init__(self, channel: EventChannel, interval: float) -> None:
         self.interval = interval
         self._channel = channel
-        self._held: dict[int, float] = {}  # the masked ports, and when each may go on
+        self._held: dict[int, float] = {}  # the masked ports, and when to unmask each
 
     def hold(self, ports: Iterable[int]) -> None:
-        """Withhold the unmask of ports whose events have been handled."""
+        """Delay the unmask of ports whose events have been handled."""
         self._held |= dict.fromkeys(ports, time.monotonic() + self.interval)
 
     def release(self) -> float | None:
-        """Unmask the ports whose time has come; return the seconds until the next one's has."""
+        """Unmask the ports that are due; return the seconds until the next one is, or None."""
         now = time.monotonic()
         due = [port for port, when in self._held.items() if when <= now]
         self._channel.unmask(due)
@@ -46,7 +46,7 @@ class Throttle:
 
 
 def handle_events(channel: EventChannel, throttle: Throttle, seconds: float) -> int:
-    """Handle what comes, for so long; return how many events that were. Copy this loop."""
+    """Handle events for some seconds; return how many came. Copy this loop."""
     handled = 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -62,7 +62,7 @@ def handle_events(channel: EventChannel, throttle: Throttle, seconds: float) -> 
 
 @contextmanager
 def storm(victim: EventChannel) -> Iterator[None]:
-    """Notify a port of the victim as fast as one can."""
+    """Notify a port of the victim as fast as possible."""
     over = threading.Event()
     with EventChannel.open() as guest:
         port = guest.bind_interdomain(DOMID_SELF, victim.bind_unbound_port(DOMID_SELF))

@@ -1,4 +1,4 @@
-"""BIND_STATIC of a port that another handle holds; then both are closed. Needs /dev/xen/evtchn."""
+"""BIND_STATIC of a port that another handle holds, then a close of both. Needs /dev/xen/evtchn."""
 
 import os
 import struct

@@ -1,7 +1,7 @@
-"""A bind that meets a port of the same handle makes the driver forget all its ports.
+"""A bind that gets the number of a port of the same handle: the driver forgets all its ports.
 
-Needs /dev/xen/evtchn. The port is one that Xen has free, and the driver has by BIND_STATIC. After
-a restore every port of a handle is such a port.
+Needs /dev/xen/evtchn. The number is free in Xen, and in the driver it is a port by BIND_STATIC.
+After a restore every port of a handle is such a number.
 """
 
 import os
@@ -13,7 +13,7 @@ DOMID_SELF = 0x7FF0
 
 
 def request(number: int, word: int) -> int:
-    """Make a request of the handle, and print what it answers."""
+    """Make a request of the handle; print and return the result."""
     try:
         answer: int = ioctl(device, number, bytearray(struct.pack("I", word)))
     except OSError as error:

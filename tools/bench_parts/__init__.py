@@ -1,1 +1,1 @@
-"""The benchmarks: this library beside the C library, plain system calls, and sockets."""
+"""The benchmarks: this library compared with the C library, plain system calls, and sockets."""

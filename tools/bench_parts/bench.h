@@ -1,4 +1,4 @@
-/* What the programs of the benchmarks share. */
+/* Shared by the benchmarks' programs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -14,7 +14,7 @@ static long long now(void)
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-/* End with what errno says, unless it is so. */
+/* Exit with errno's message, unless it is ok. */
 static void need(int ok, const char *what)
 {
     if (!ok) {

@@ -1,4 +1,4 @@
-"""The command line of tools/bench: which cases to run, where, and what to make of the results."""
+"""The command line of tools/bench: which cases to run, where, and where the results go."""
 
 import argparse
 import dataclasses
@@ -18,22 +18,22 @@ DEVICE_NODE = Path("/dev/xen/evtchn")
 
 
 def main() -> int:
-    """Run the benchmarks; return 1 where --check found a target missed."""
+    """Run the benchmarks; return 1 if --check found a missed target."""
     parser = argparse.ArgumentParser(
         prog="tools/bench",
-        description="Benchmark this library beside the C library, on a real device, and the fake"
-        " beside a socketpair. Where there is no device, the real cases run in tools/xenvm.",
+        description="Compare this library with the C library, on a real device, and the fake"
+        " with a socketpair. If there is no device, the real cases run in tools/xenvm.",
     )
     parser.add_argument("--local", action="store_true", help="only the cases that need no Xen")
     parser.add_argument("--rounds", type=int, default=9, help="how many rounds to count [9]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     parser.add_argument(
         "--page",
         type=Path,
         metavar="FILE",
-        help="write them between the marks of this Markdown page, and growth.svg beside it",
+        help="also write them between the marks of this Markdown page, and growth.svg beside it",
     )
-    parser.add_argument("--check", action="store_true", help="fail where a target is missed")
+    parser.add_argument("--check", action="store_true", help="fail if a target is missed")
     arguments = parser.parse_args()
 
     machine = report.host()
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _run(rounds: int, *, real_too: bool) -> Iterator[str | Result]:
-    """Run the cases; say the results, and before those of a real device its machine."""
+    """Run the cases; yield the results, and a real device's machine before its results."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=build) as name:
@@ -73,8 +73,8 @@ def _run(rounds: int, *, real_too: bool) -> Iterator[str | Result]:
 def _real(program: Path, rounds: int) -> Iterator[str | Result]:
     command = [sys.executable, "-m", "bench_parts.real", str(program), str(rounds)]
     if not DEVICE_NODE.exists():
-        # On several processors an event of a port of another one comes later, and which port that
-        # is is chance.
+        # On several processors, events of a port on another one come later, and which ports these
+        # are is chance.
         command = [str(ROOT / "tools/xenvm"), "--vcpus=1", "--timeout=1800", "--", *command]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT / "tools"

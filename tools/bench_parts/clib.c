@@ -1,9 +1,9 @@
 /* The C library's side of the benchmarks: one loopback pair or many, on libxenevtchn.
  *
- * Reads a case and a number a line and answers with the nanoseconds that one operation took:
+ * Reads a case and a number from each line, and answers with the nanoseconds per operation:
  *
  *   pairs N        connects N pairs on one handle and closes them     per pair
- *   setup N        connects N pairs on one handle, to be used by the following; answers 0
+ *   setup N        connects N pairs on one handle, for the cases below
  *   event N        N events over the first pair: notify, take, unmask per event
  *   notify N       notifies the first N pairs, one after the other    per port
  *   drain N        reads and unmasks N events, one after the other    per port
@@ -81,7 +81,7 @@ int main(void)
             for (int i = 0; i < number; i++)
                 take(handle);
         } else {
-            fprintf(stderr, "no case is called %s\n", name);
+            fprintf(stderr, "unknown case %s\n", name);
             return 2;
         }
         printf("%.1f\n", (double)(now() - start) / number);

@@ -1,12 +1,12 @@
-/* What a program in C does with the device, on libxenevtchn, and with another file.
+/* A C program's calls on the device, by libxenevtchn, and on another file.
  *
- * Reads a case and a number a line and answers with the nanoseconds that one operation took:
+ * Reads a case and a number from each line, and answers with the nanoseconds per operation:
  *
  *   cycle N    notify, poll, pending, unmask, from one handle to another
  *   open N     open and close a handle
  *   read N     read 8 bytes of /dev/zero
  *
- * Without arguments it has no handle, and the first case cannot be asked for.
+ * Without arguments it opens no handle, and has no `cycle`.
  */
 #include <fcntl.h>
 #include <poll.h>

@@ -1,4 +1,4 @@
-"""The cases that need no Xen: the fake beside a socketpair, and what starting up costs."""
+"""The cases that need no Xen: the fake compared with a socketpair, and the cost of starting up."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from bench_parts.measure import Result, Subject, compare, timed
 from pyxenevtchn import DOMID_SELF, EventChannel
 from pyxenevtchn.fake import Hypervisor
 
-# The ports whose events come together.
+# How many ports' events come together.
 _GROUP = 100
 
 FAKE_MEMORY = "the fake's memory"
@@ -59,7 +59,7 @@ def run(rounds: int) -> Iterator[Result]:
 
 
 def _memory() -> Result:
-    """Measure the memory of a port of the fake, which is the same each time."""
+    """Measure the fake's memory per port, which is the same in each run."""
     with Hypervisor().dom0.open() as channel:
         tracemalloc.start()
         for _ in range(_MANY_PORTS // 2):
@@ -125,7 +125,7 @@ with connection:
 
 
 def _shared_fake(rounds: int) -> Result:
-    """Time an event between two clients of the shared fake, beside an echo of plain sockets."""
+    """Time an event between two clients of the shared fake, and an echo of plain sockets."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         stack.enter_context(on_one_cpu())
@@ -159,7 +159,7 @@ def _shared_fake(rounds: int) -> Result:
 
 
 def _watch(rounds: int) -> Result:
-    """Time the lines that `watch --json` writes of events which come a hundred at a time."""
+    """Time the lines of `watch --json` for events that come a hundred at a time."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         device = f"fake:unix:{folder / 'xen'}"
@@ -188,10 +188,10 @@ def _watch(rounds: int) -> Result:
 
 @contextmanager
 def on_one_cpu() -> Iterator[None]:
-    """Keep this process and what it starts on one CPU.
+    """Keep this process and its children on one CPU.
 
-    Else the scheduler puts one pair of processes on a core and another pair on two, and the waking
-    of a core takes longer than all that is compared.
+    Otherwise the scheduler puts one pair of processes on one core and another pair on two, and
+    waking a core takes longer than everything that is compared.
     """
     everywhere = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(everywhere)})
@@ -203,7 +203,7 @@ def on_one_cpu() -> Iterator[None]:
 
 @contextmanager
 def started(*command: str) -> Iterator[tuple[bytes, IO[bytes]]]:
-    """Run what says a line when it is ready; give that line and what comes after."""
+    """Run a program that writes a line when it is ready; yield that line and its output."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             first = process.stdout.readline() if process.stdout else b""
@@ -215,7 +215,7 @@ def started(*command: str) -> Iterator[tuple[bytes, IO[bytes]]]:
 
 
 def _process(*command: str) -> Subject:
-    # As what is installed is: compiled, once.
+    # With cached bytecode, as an installed package has it.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return timed(
         lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 Subject = Callable[[int], float]
-"""Does an operation so many times and returns the nanoseconds that one took."""
+"""Does an operation a number of times, and returns the nanoseconds that one took."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a case came to.
+    """The result of a case.
 
     Attributes:
         case: its name.
@@ -32,14 +32,14 @@ class Result:
 def compare(
     case: str, unit: str, subjects: dict[str, Subject], *, times: int, rounds: int
 ) -> Result:
-    """Run the subjects in turn, so that a machine that slows down does so for all of them.
+    """Run the subjects in turn, so that a slowdown of the machine affects them all.
 
     Args:
         case: the case's name.
         unit: what one operation is.
-        subjects: what to compare; the ratios are the first one's time by each other's.
+        subjects: what to compare; a ratio is the first one's time divided by another's.
         times: how often each subject does its operation in a round.
-        rounds: how many rounds to count, after one that is not.
+        rounds: how many rounds to count, after one that is not counted.
     """
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     for number in range(rounds + 1):
@@ -74,7 +74,7 @@ def timed(operation: Callable[[], object]) -> Subject:
 
 
 def timed_whole(operation: Callable[[int], object]) -> Subject:
-    """Make a subject of a function that does the operation as often as it is told."""
+    """Make a subject of a function that does the operation as often as its argument says."""
 
     def run(times: int) -> float:
         start = time.perf_counter_ns()
@@ -87,7 +87,7 @@ def timed_whole(operation: Callable[[int], object]) -> Subject:
 def timed_in(
     runner: asyncio.Runner, operation: Callable[[int], Coroutine[None, None, None]]
 ) -> Subject:
-    """Make a subject of a coroutine function, timed from within the event loop as it runs."""
+    """Make a subject of a coroutine function, timed inside the running event loop."""
 
     async def timed(times: int) -> float:
         start = time.perf_counter_ns()
@@ -103,7 +103,7 @@ def only(
     before: Callable[[int], object] | None = None,
     after: Callable[[int], object] | None = None,
 ) -> Subject:
-    """Make a subject of one part of what has to be done in sequence."""
+    """Make a subject that runs a sequence, and times one part of it."""
 
     def run(times: int) -> float:
         if before:

@@ -1,4 +1,4 @@
-"""A program in C on the preloaded device, beside plain sockets and beside itself without."""
+"""A C program on the preloaded device, compared with plain sockets and with itself without it."""
 
 import os
 import shutil

@@ -24,7 +24,7 @@ from bench_parts.userspace import BLOCKING, IN_ASYNCIO, UNIT
 
 BURST = 1000
 
-# How many pairs are bound for each point of the growth.
+# How many pairs are bound, for each point of the plot.
 GROWTH = (5, 50, 500, 2000)
 
 ONE_EVENT_WITH = "one event with"
@@ -41,7 +41,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
     """
     with ExitStack() as stack:
         c = stack.enter_context(closing(CLibrary(program)))
-        # Before anybody else holds a port: the more there are, the longer the kernel takes.
+        # First, while no other subject holds a port: the kernel takes longer with more ports.
         yield compare(
             "bind and close 1,000 pairs",
             "pair",
@@ -55,7 +55,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
         )
         c.run("setup", BURST)
         ours = stack.enter_context(closing(Library(BURST)))
-        # Of its own: an epoll that knows a handle makes each of its events cost the kernel more.
+        # Only for asyncio: an epoll that watches a handle makes its events cost the kernel more.
         other = stack.enter_context(closing(Library(BURST)))
         bare = Bare(stack.enter_context(closing(Library(BURST))))
         plain = stack.enter_context(closing(Plain(BURST)))
@@ -121,7 +121,7 @@ def run(program: str, rounds: int) -> Iterator[Result]:
 
 
 def machine() -> str:
-    """Say what this runs on."""
+    """Return the versions of Linux and Xen that this runs on."""
     version = [(_XEN / part).read_text().strip() for part in ("major", "minor", "extra")]
     return f"Linux {platform.release()} on Xen {version[0]}.{version[1]}{version[2]}"
 

@@ -1,4 +1,4 @@
-"""How the results look: lines of text, and a page with tables and a plot."""
+"""The output of the results: lines of text, and a page with tables and a plot."""
 
 import math
 import os
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def host() -> str:
-    """Say what machine this is."""
+    """Return a description of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     model = models[0] if models else platform.machine()
@@ -24,7 +24,7 @@ def host() -> str:
 
 
 def text(result: Result) -> str:
-    """Write a result for a terminal: each subject, its ratio, and what it costs over the floor."""
+    """Format a result for a terminal: each subject, its ratio, and its cost above the floor."""
     lines = [f"\n{result.case} (per {result.unit})"]
     for name, value in result.values.items():
         ratio = result.ratios.get(name)
@@ -38,13 +38,13 @@ def write_page(page: Path, machine: str, results: Sequence[Result]) -> None:
 
     Args:
         page: the page.
-        machine: what they were made on.
+        machine: the machine that they are from.
         results: the results.
     """
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     body = [f"Made on {machine}.", ""]
-    # What a real device's ratios are to comes first.
+    # Comparisons with the C library on a real device come first.
     for result in sorted(results, key=lambda result: next(iter(result.values)) != "C library"):
         if not result.case.startswith(ONE_EVENT_WITH):
             body += _table(result)

@@ -1,7 +1,7 @@
-/* Stands in for the driver without a kernel, so that what a loop does in user space can be counted.
+/* A stand-in for the driver, without a kernel, to count what a loop does in user space.
  *
- * To be preloaded. Opening the device gives /dev/random, which epoll takes and which can always be
- * read. The pairs are 1 and 2, 3 and 4, ...; an event is there at once, and its port is never masked.
+ * It is preloaded. Opening the device opens /dev/random, which epoll accepts and which is always
+ * readable. The pairs are 1 and 2, 3 and 4, ...; events come at once, and ports are never masked.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,7 +33,7 @@ int open(const char *path, int flags, ...)
 
 int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 
-/* What open becomes with _FORTIFY_SOURCE. */
+/* _FORTIFY_SOURCE turns open into this. */
 int __open_2(const char *path, int flags)
 {
     return open(path, flags, 0);

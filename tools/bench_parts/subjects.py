@@ -1,6 +1,6 @@
 """What is compared on a device: this library, the C library, and the bare calls.
 
-Each has loopback pairs of its own, and does the same things with them.
+Each has its own loopback pairs, and does the same operations on them.
 """
 
 import ctypes
@@ -75,7 +75,7 @@ class Library:
         """Close the handle."""
         self.channel.close()
 
-    # That many events over the first pair, one after the other: notify, receive, unmask.
+    # Methods by_*: that many events over the first pair, each a notify, a receive and an unmask.
 
     def by_wait_and_unmask(self, events: int) -> None:
         """Take each by wait, and unmask it by a call of its own."""
@@ -171,7 +171,7 @@ class Library:
 
 
 class Plain:
-    """The system calls, as Python's own library makes them."""
+    """The system calls, made by Python's standard library."""
 
     def __init__(self, pairs: int) -> None:
         self.fd = os.open("/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
@@ -218,9 +218,9 @@ class Plain:
 
 
 class Bare:
-    """The compiled functions with nothing around them: what is left is Python's own.
+    """The compiled functions alone: the rest of the time is Python's.
 
-    No check, no bookkeeping, no other thread, no close: less than this no library can do.
+    No check, no bookkeeping, no other thread, no close: a library cannot do less than this.
     """
 
     def __init__(self, library: Library) -> None:
@@ -291,7 +291,7 @@ def bind_and_close(pairs: int) -> None:
 
 
 def bind_and_close_bare(pairs: int) -> None:
-    """Do the same with the compiled functions and nothing around them."""
+    """Do the same with the compiled functions alone."""
     fd = os.open("/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
     for _ in range(pairs):
         lib.bind_interdomain(fd, DOMID_SELF, lib.bind_unbound_port(fd, DOMID_SELF))

@@ -1,4 +1,4 @@
-"""What the benchmarks have to reach."""
+"""The targets of the benchmarks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from bench_parts.measure import Result
 from bench_parts.real import ONE_EVENT_WITH
 from bench_parts.userspace import COUNTED, TIMED
 
-# By subject, how much of its time in user space the bare calls must be at least.
+# By subject: the least ratio of the bare calls' time in user space to the subject's.
 USER_SPACE_LEAST = {
     "this, wait/unmask": 1 / 2.5,
     "this, events()": 1 / 1.9,
@@ -17,7 +17,7 @@ USER_SPACE_LEAST = {
     "this, await wait()": 1 / 4.0,
 }
 
-# By case and subject, the least that the first subject's value divided by the other's may be.
+# By case and subject: the least ratio of the case's first value to the subject's.
 LEAST = {
     ("drain 1,000 ports", "this, wait/unmask"): 40.0,
     ("drain 1,000 ports", "this, events()"): 30.0,
@@ -31,7 +31,7 @@ LEAST = {
     },
 }
 
-# The most that it may be.
+# The same: the greatest ratio.
 MOST = {
     ("the fake's cycle with 1 ports bound", "socketpair"): 3.2,
     ("the fake's cycle with 100,001 ports bound", "socketpair"): 3.2,
@@ -40,18 +40,18 @@ MOST = {
     (preloaded.CYCLE, "three echoes"): 1.6,
 }
 
-# By case, the most that its first value may be.
+# By case: the greatest first value.
 FIRST_MOST = {FAKE_MEMORY: 600, preloaded.OPEN: 1_000}
 
-# By case, the most that its first value may be over its second.
+# By case: the most that the first value may exceed the second by.
 OVER_MOST = {"import": 12_000, preloaded.READ: 0.3}
 
-# The least that an event's ratio with the most ports bound may be of that with the fewest.
+# The least quotient of an event's ratio with the most ports bound by that with the fewest.
 GROWTH_LEAST = 0.8
 
 
 def missed(results: Sequence[Result]) -> list[str]:
-    """Say which targets the results miss, a line each."""
+    """Return the targets that the results miss, a line each."""
     lines = []
     for result in results:
         for name, ratio in result.ratios.items():

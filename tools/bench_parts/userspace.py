@@ -1,8 +1,8 @@
-"""What an event costs in user space, on a stand-in for the driver that answers at once.
+"""The cost of an event in user space, on a stand-in for the driver that answers at once.
 
-Run as a program, on the stand-in, it is a part of that: ``userspace count SUBJECT EVENTS`` goes
-through so many events, for callgrind to count; ``userspace time ROUNDS [PROGRAM]`` times them all
-and writes the result as JSON.
+As a program, on the stand-in, it runs one part: ``userspace count SUBJECT EVENTS`` goes through
+that many events, for callgrind to count; ``userspace time ROUNDS [PROGRAM]`` times all subjects and
+writes the result as JSON.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from bench_parts.subjects import Bare, CLibrary, Library, Plain
 COUNTED, TIMED = "one event in user space, counted", "one event in user space, timed"
 UNIT = "notify, receive, unmask"
 
-# What each goes through so many events by, one after the other.
+# By subject: what goes through a number of events, one after the other.
 BLOCKING: dict[str, Callable[[Library, int], object]] = {
     "this, wait/unmask": Library.by_wait_and_unmask,
     "this, wait(unmask=)": Library.by_wait,
@@ -37,7 +37,7 @@ IN_ASYNCIO: dict[str, Callable[[Library, int], Coroutine[None, None, None]]] = {
 }
 BARE, FCNTL, C_LIBRARY = "bare calls", "fcntl", "C library"
 
-# Two lengths of each count: their difference has nothing of the start.
+# Each count is made with two numbers of events: the difference does not include the start.
 _FEW, _MANY = 500, 3000
 
 # How many events are timed at once.
@@ -85,22 +85,22 @@ def _instructions(standin: Path, *command: str | Path) -> float:
 
 
 def _collected(standin: Path, command: tuple[str | Path, ...], events: int) -> int:
-    """Return how many instructions a process takes for so many events, from its start on."""
+    """Return how many instructions a process takes for a number of events, and to start."""
     callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    # The C program is told by its input, the others by an argument.
-    ran = _on(standin, *callgrind, *command, str(events), told=f"setup 1\nevent {events}\n")
+    # The C program gets the number by its input, the others by an argument.
+    ran = _on(standin, *callgrind, *command, str(events), stdin=f"setup 1\nevent {events}\n")
     found = re.search(r"Collected *: (\d+)", ran.stderr)
     if found is None:
-        raise RuntimeError(f"callgrind told nothing: {ran.stderr}")
+        raise RuntimeError(f"callgrind counted nothing: {ran.stderr}")
     return int(found[1])
 
 
-def _on(standin: Path, *command: str | Path, told: str = "") -> "subprocess.CompletedProcess[str]":
+def _on(standin: Path, *command: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     """Run a command on the stand-in to its end."""
     return subprocess.run(
         command,
         env={**os.environ, "LD_PRELOAD": str(standin), "PYTHONHASHSEED": "0"},
-        input=told,
+        input=stdin,
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -139,7 +139,7 @@ def _time(rounds: int, program: str | None) -> Result:
 
 
 def main() -> None:
-    """Do a part."""
+    """Run one part."""
     part, *arguments = sys.argv[1:]
     if part == "count":
         _go_through(arguments[0], int(arguments[1]))

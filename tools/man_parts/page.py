@@ -1,4 +1,4 @@
-"""The manual page, made of the commands' own help."""
+"""The manual page, made from the commands' own help."""
 
 import datetime as dt
 import inspect
@@ -16,7 +16,7 @@ from pyxenevtchn.cli.root import xenevtchn
 def page() -> str:
     """Return the manual page, for man(1)."""
     context = click.Context(xenevtchn, info_name="xenevtchn", **xenevtchn.context_settings)
-    # Packagers set it, to build the same thing every day.
+    # Packagers set it, for reproducible builds.
     seconds = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     date = dt.datetime.fromtimestamp(seconds, dt.UTC).date()
     summary = (xenevtchn.help or "").partition("\n")[0].rstrip(".")
@@ -69,7 +69,7 @@ def _options(context: click.Context) -> Iterator[str]:
 
 
 def _text(text: str) -> Iterator[str]:
-    """Set click's help: its paragraphs, of which those with a backspace are set as they are."""
+    """Format click's help; paragraphs that start with a backspace stay as they are."""
     for number, paragraph in enumerate(inspect.cleandoc(text).split("\n\n")):
         if number:
             yield ".PP"
@@ -87,6 +87,6 @@ def _paragraph(text: str) -> Iterator[str]:
 
 
 def _escape(text: str) -> str:
-    """Write text so that troff takes none of it for a request."""
+    """Escape text, so that troff finds no request in it."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return f"\\&{text}" if text.startswith((".", "'")) else text

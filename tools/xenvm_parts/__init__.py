@@ -1,1 +1,1 @@
-"""The parts of xenvm: a command, run in dom0 of a real Xen in an emulated machine."""
+"""The parts of xenvm: run a command in dom0 of a real Xen in an emulated machine."""

@@ -1,4 +1,4 @@
-"""The machine for arm64: QEMU's arguments for Xen, dom0 and what dom0 sees of the host."""
+"""The arm64 machine: QEMU's arguments for Xen, dom0 and the host's files that dom0 sees."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from .machine import Machine, shared_directories
 
 _EMULATOR = "qemu-system-aarch64"
 
-# The machine's memory, dom0's and the echoing guest's, in MiB. Xen must find dom0's at the same
-# addresses as in the machine, in large blocks.
+# The memory of the machine, dom0 and the echo guest, in MiB. dom0's guest addresses are its machine
+# addresses, so Xen needs large blocks for it.
 _MEMORY, _DOM0, _GUEST = 2500, 1024, 192
 
-# Where there is room for what Xen boots, in the machine's memory: it starts at 0x40000000, Xen is
-# in its first MiB, and QEMU's device tree at 0x48000000.
+# Load addresses of what Xen boots. The machine's memory starts at 0x40000000; Xen is in its first
+# MiB, and QEMU's device tree is at 0x48000000.
 _KERNEL, _INITRAMFS, _GUEST_INITRAMFS = 0x4A000000, 0x50000000, 0x54000000
 
 _XEN_LINE = "console=dtuart dtuart=/pl011@9000000 dom0_mem={memory}M loglvl=warning console_to_ring"
 
 
 def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
-    """Return the machine of a kind that runs the job."""
+    """Return a machine of this kind that runs the job."""
     kernel = packages.linux(kind.linux, "arm64")
     system = packages.arm64_system(kind.xen)
     busybox = system / "usr/bin/busybox"
@@ -56,7 +56,7 @@ def machine(kind: Kind, job: Job, console: Path | None) -> Machine:
             linux, Module(_GUEST_INITRAMFS, len(guest)), kind.linux_line, _GUEST
         )
     shape = [
-        # Debian's Xen knows neither PCI nor ITS here: virtio is over MMIO.
+        # Debian's Xen supports neither PCI nor ITS on Arm, so virtio uses MMIO.
         *("-machine", "virt,virtualization=on,gic-version=3,its=off", "-cpu", "cortex-a57"),
         *("-m", str(_MEMORY), "-smp", str(kind.processors)),
     ]

@@ -1,7 +1,7 @@
-"""What xenvm keeps: directories that are whole as soon as they have their names.
+"""xenvm's cache: directories that are complete once they have their final names.
 
-Each is made under a temporary name and renamed. Each says which layout it has, so that one which
-another version of xenvm made is told from one that fits.
+Each is made under a temporary name, then renamed. A file in it has its layout version, so that
+xenvm refuses a directory that another version of xenvm made.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ _LAYOUT = "layout"
 
 
 def directory() -> Path:
-    """Return the cache's directory, made if it is missing."""
+    """Return the cache's directory; create it if it is missing."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     found = Path(base, "pyxenevtchn/xenvm")
     found.mkdir(parents=True, exist_ok=True)
@@ -31,17 +31,17 @@ def cached(
     layout: int = 1,
     parent: Path | None = None,
 ) -> Path:
-    """Return the directory of that name; if there is none, let make() fill it first.
+    """Return the directory of this name; if there is none, create it with make().
 
     Args:
-        name: the directory's.
-        megabytes: what making it takes of the disk, at most.
+        name: the directory's name.
+        megabytes: the most disk space that make() needs, in MiB.
         make: fills the directory that it is given.
-        layout: changes with what make() makes; 1 is that of directories that do not say theirs.
-        parent: where it is; None is the cache.
+        layout: the version of what make() makes; a directory without a layout file has 1.
+        parent: the directory's parent; None means the cache.
 
     Raises:
-        Failure: the disk has less than that, or another version of xenvm made the directory.
+        Failure: the disk has less space, or another version of xenvm made the directory.
 
     """
     parent = parent or directory()
@@ -58,14 +58,12 @@ def cached(
                 (unfinished / _LAYOUT).write_text(f"{layout}\n")
                 unfinished.rename(final)
     if _layout(final) != layout:
-        raise Failure(
-            f"another version of xenvm made {final}: remove that directory, and this one makes it"
-        )
+        raise Failure(f"another version of xenvm made {final}: remove that directory and try again")
     return final
 
 
-def held(name: str) -> bool:
-    """Tell whether the cache has a directory of that name."""
+def has(name: str) -> bool:
+    """Return whether the cache has a directory of this name."""
     return (directory() / name).exists()
 
 
@@ -78,14 +76,14 @@ def _check_space(wanted: Path, megabytes: int) -> None:
     free = shutil.disk_usage(wanted.parent).free >> 20
     if free < megabytes:
         raise Failure(
-            f"{wanted} takes {megabytes} MB and the disk has {free} left: make room there, or name "
-            "another place for the cache in XDG_CACHE_HOME"
+            f"{wanted} needs {megabytes} MB and the disk has {free} MB free: free some space, or "
+            "set XDG_CACHE_HOME to another directory"
         )
 
 
 @contextlib.contextmanager
 def _lock(parent: Path) -> Iterator[None]:
-    """Hold the directory's lock: one xenvm fetches, the others wait for what it brings."""
+    """Hold the directory's lock: one xenvm fetches, the others wait."""
     with (parent / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

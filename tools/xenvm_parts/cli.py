@@ -17,37 +17,39 @@ from .progress import say
 _WARNED = 123
 
 _DESCRIPTION = """\
-Run a command as root in dom0 of a real Xen, or with --guest in a guest of it. All of that runs in
-QEMU (no KVM, no root needed).
+Run a command as root in dom0 of a real Xen, or with --guest in a guest of it. Everything runs in
+QEMU; neither KVM nor root is needed.
 
-The domain's root is this machine's own, at the same paths: what the command writes there is gone
-when it ends, but for the directory of --share. The command starts in the current directory, with
-PATH, HOME, LANG, TERM, CI and the variables XENEVTCHN_*, PY* and HYPOTHESIS_* of this environment.
+The domain's root file system is this machine's, at the same paths. What the command writes there is
+lost when it ends, except in the directory of --share. The command starts in the current directory,
+with PATH, HOME, LANG, TERM, CI and the variables XENEVTCHN_*, PY* and HYPOTHESIS_* of this
+environment.
 
-On arm64 the root is a Debian of its own, with the checkout that xenvm is in at the same path. Its
-.venv and its compiled module are made for arm64 there; python3, too, has what .venv has.
+On arm64 the root is a separate Debian, with xenvm's own checkout at the same path. The checkout's
+.venv and compiled module are built for arm64 there; python3 finds the packages of .venv too.
 """
 
 _EPILOG = """\
-exit status: the command's (128+N where signal N ended it), or
+exit status: the command's (128+N if signal N ended it), or
   122  the machine died while the command ran
   123  the command succeeded, but Xen or the kernel warned (--fail-on-warnings)
   124  the time limit was reached
-  125  the command was never started: something is missing, or the machine died in each of its boots
-  130, 143  xenvm was interrupted (SIGINT) or ended (SIGTERM), and the machine with it
+  125  the command did not start: something is missing, or every boot failed
+  130, 143  xenvm got SIGINT or SIGTERM, and ended the machine
 
-Kernels, hypervisors, tools and arm64's root are Debian's, fetched when first needed. They are kept
-in $XDG_CACHE_HOME/pyxenevtchn/xenvm (else ~/.cache/...): remove that directory to fetch newer ones.
-A kernel takes 120 to 460 MB of the disk, Xen's tools 180 to 240, arm64's root 430; to fetch and to
-unpack them takes half a minute each. To the command it is 5 to 15 seconds, in a guest 20 to 30.
-On a machine with no apt source of Debian, XENVM_DEBIAN_MIRROR is the URI of a mirror of Debian.
+Kernels, hypervisors, tools and the arm64 root come from Debian. They are fetched when first needed,
+and stay in $XDG_CACHE_HOME/pyxenevtchn/xenvm (else ~/.cache/...): remove that directory to fetch
+newer ones. A kernel takes 120 to 460 MB on disk, Xen's tools 180 to 240, the arm64 root 430; to
+fetch and unpack each takes half a minute. A boot takes 5 to 15 seconds until the command starts, 20
+to 30 in a guest. On a machine without a Debian apt source, set XENVM_DEBIAN_MIRROR to the URI of a
+Debian mirror.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command in a machine and return the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Those that a shell has us ignore, for a job in the background, stay ignored.
+        # A signal that the shell set to ignored, as for a background job, stays ignored.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
     options = _parser().parse_args(arguments)
@@ -73,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--list", action=List, nargs=0, help="show what there can be, and what the cache has")
+    option("--list", action=List, nargs=0, help="show the possible machines and the cache")
     option("--timeout", type=float, default=600, metavar="S", help="seconds (default: 600)")
-    option("--share", type=Path, metavar="DIR", help="a directory that the guest may write to")
+    option("--share", type=Path, metavar="DIR", help="a directory that the command can write to")
     option("--console", type=Path, metavar="FILE", help="keep the log of Xen's and dom0's console")
     option("--fail-on-warnings", action="store_true", help="exit with 123 if Xen or Linux warned")
     option("command", nargs="+", metavar="COMMAND", help="what to run, and its arguments")
@@ -101,7 +103,7 @@ def _run(options: argparse.Namespace) -> tuple[int, list[str]]:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the command gets of this process's environment."""
+    """Return the part of this process's environment that the command gets."""
     names = {"PATH", "HOME", "LANG", "TERM", "CI"}
     prefixes = ("XENEVTCHN_", "PY", "HYPOTHESIS_")
     kept = {k: v for k, v in os.environ.items() if k in names or k.startswith(prefixes)}
@@ -110,7 +112,7 @@ def _environment() -> dict[str, str]:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    """Unwind, which ends the machine and removes what is temporary; a second signal waits."""
+    """Unwind: end the machine and remove temporary files. Ignore further signals."""
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -1,9 +1,9 @@
-"""What Xen and dom0 wrote to the console: its end, and the warnings in it."""
+"""The console log of Xen and dom0: its last lines, and the warnings in it."""
 
 import re
 from pathlib import Path
 
-# init.sh has the kernel print it.
+# init.sh writes it to the kernel's log.
 _COMMAND_STARTS = "xenvm: the command starts"
 
 _WARNING = re.compile(
@@ -25,6 +25,6 @@ def warnings(console: Path, most: int = 20) -> list[str]:
 
 
 def _lines(console: Path) -> list[str]:
-    """Return the lines that are not empty; a console that was never opened has none."""
+    """Return the lines that are not empty; none if QEMU never opened the console."""
     text = console.read_text(errors="replace") if console.exists() else ""
     return [line.rstrip() for line in text.splitlines() if line.strip()]

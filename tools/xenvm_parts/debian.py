@@ -1,6 +1,6 @@
-"""Debian's packages: fetched by an apt of its own and unpacked, never installed.
+"""Debian packages: fetched with a separate apt configuration and unpacked, never installed.
 
-The machine's own apt is only read.
+The machine's own apt configuration is only read.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from .errors import Failure
 from .progress import say
 from .sources import debian_source
 
-# What the package base-files and the scripts of others would make.
+# What base-files and the maintainer scripts of other packages would make.
 _FOLDERS = (
     *("boot", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var"),
     *("usr/bin", "usr/lib", "usr/lib64", "usr/sbin"),
@@ -34,7 +34,7 @@ _FILES = {
 
 
 class Apt:
-    """An apt with sources, lists and downloads of its own, for one suite."""
+    """apt with its own sources, lists and downloads, for one suite."""
 
     def __init__(self, suite: str, architecture: str = "amd64") -> None:
         say(f"reading the package lists of Debian {suite} for {architecture}")
@@ -54,7 +54,7 @@ class Apt:
             f"-oDir::State::lists={self._home}/lists",
             f"-oDir::State::status={self._home}/status",
             f"-oDir::Cache={self._home}",
-            # Root's cache is closed to the user that apt downloads as; others are that user.
+            # When root runs apt, it downloads as another user, who cannot write to root's cache.
             "-oAPT::Sandbox::User=root",
             f"-oAPT::Architecture={architecture}",
             f"-oAPT::Architectures={architecture}",
@@ -67,7 +67,7 @@ class Apt:
             reasons = re.findall(r"^E: (.*)", str(failure), re.MULTILINE)
             raise Failure(
                 f"no package lists of Debian {suite} from {mirror[1] if mirror else 'its mirror'} "
-                f"({' '.join(reasons[:1]) or failure}); XENVM_DEBIAN_MIRROR names another mirror"
+                f"({' '.join(reasons[:1]) or failure}): set XENVM_DEBIAN_MIRROR to another mirror"
             ) from failure
 
     def newest(self, pattern: str) -> str:
@@ -86,7 +86,7 @@ class Apt:
         _unpack(target.glob("*.deb"), target)
 
     def unpack_system(self, packages: Sequence[str], target: Path) -> None:
-        """Make a directory a root in which the packages run: with all that they depend on."""
+        """Make a directory a root to run the packages in, with all their dependencies."""
         say(f"downloading {', '.join(packages)} and what they depend on")
         archives = target / "archives"
         (archives / "partial").mkdir(parents=True)
@@ -115,7 +115,7 @@ def _unpack(archives: Iterable[Path], target: Path) -> None:
         say(f"unpacking {archive.name.partition('_')[0]}")
         contents = archive.with_suffix(".tar")
         run("dpkg-deb", "--fsys-tarfile", archive, output=contents)
-        # Debian has merged /bin and /usr/bin; what its packages name is either.
+        # Debian merged /bin into /usr/bin; its packages name either.
         run("tar", "-x", "--keep-directory-symlink", "-f", contents, "-C", target)
         archive.unlink()
         contents.unlink()
@@ -127,7 +127,7 @@ def run(
     cwd: Path | None = None,
     output: Path | None = None,
 ) -> str:
-    """Run a program to its end; return what it printed, if it is not to be written to a file."""
+    """Run a program to its end; return its output, unless that goes to a file."""
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(
             subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The device tree of a machine for arm64: QEMU's own, and in it what Xen is to boot."""
+"""The device tree of an arm64 machine: QEMU's own, and what Xen boots."""
 
 import tempfile
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ _CHOSEN = """\
 }};
 """
 
-# Each end names the other one; dom0's stand in /chosen itself, a guest's in its node. The ports are
-# those that the help of --static tells, and echo.c.
+# Each end names the other. dom0's ends are in /chosen itself, a guest's in its node. The help of
+# --static and echo.c have the same port numbers.
 _CHANNELS = """\
 near: evtchn@1 {{ compatible = "xen,evtchn-v1"; xen,evtchn = <10 &far>; }};
 far: evtchn@2 {{ compatible = "xen,evtchn-v1"; xen,evtchn = <11 &near>; }};
@@ -46,13 +46,13 @@ domU1 {{
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A file in the machine's memory, for Xen to boot."""
+    """A file in the machine's memory that Xen boots."""
 
     address: int
     size: int
 
     def node(self, kind: str, line: str = "") -> str:
-        """Return what the tree says of it."""
+        """Return its node in the tree."""
         arguments = f'bootargs = "{line}"; ' if line else ""
         return (
             f'module@{self.address:x} {{ compatible = "multiboot,{kind}", "multiboot,module"; '
@@ -61,7 +61,7 @@ class Module:
 
 
 def static_channels(kernel: Module, initramfs: Module, line: str, megabytes: int) -> str:
-    """Return dom0's static event channels, and the guest at the other end of one of them."""
+    """Return dom0's static event channels, and the guest at the other end of two of them."""
     return _CHANNELS.format(
         kibibytes=megabytes << 10,
         kernel=kernel.node("kernel", line),
@@ -83,7 +83,7 @@ def chosen(
 
 
 def device_tree(emulator: Sequence[str], added: str) -> bytes:
-    """Return the tree of the machine that QEMU's arguments make, with what is added to it."""
+    """Return the tree of the machine that QEMU's arguments describe, with nodes added."""
     program, *arguments = emulator
     with tempfile.TemporaryDirectory(prefix="xenvm-") as name:
         source, tree = Path(name, "source"), Path(name, "tree")

@@ -1,4 +1,4 @@
-"""What a domain does when it has booted: its root, made of the host's files, and its command."""
+"""What a domain runs after it has booted: its root, made of the host's files, and its command."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _MODULES = (
     *("9p", "overlay"),
     *("xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd", "xenfs", "xen_blkback"),
 )
-# What brings 9p's messages to where the files are.
+# 9p's transport, and its modules.
 _TRANSPORTS = {
     "x86_64": ("virtio", ("virtio_pci", "9pnet_virtio")),
     "arm64": ("virtio", ("virtio_mmio", "9pnet_virtio")),
@@ -23,13 +23,13 @@ _TRANSPORTS = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run, and with what around it; the paths are the host's.
+    """What to run, and its environment; the paths are the host's.
 
     Attributes:
         command: the program and its arguments.
         directory: where it starts.
         environment: its variables.
-        share: the directory whose changes stay, if any.
+        share: the directory whose changes are kept; None if there is none.
     """
 
     command: Sequence[str]
@@ -38,7 +38,7 @@ class Job:
     share: Path | None
 
     def words(self) -> str:
-        """Return the command as a shell takes it."""
+        """Return the command, quoted for a shell."""
         variables = (f"{name}={value}" for name, value in self.environment.items())
         return shlex.join(
             ["/usr/bin/env", "-i", f"--chdir={self.directory}", *variables, *self.command]
@@ -47,19 +47,19 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain, as its init script finds it; the paths are the host's.
+    """A domain, as its init script sees it; the paths are the host's.
 
     Attributes:
         kernel: what it boots.
-        busybox: the program, for its architecture.
-        where: "x86_64" or "arm64", for a dom0; or "guest".
+        busybox: the program for its architecture.
+        where: "x86_64" or "arm64" for a dom0, else "guest".
         job: what it runs.
-        base: the directory whose files its root has.
-        layers: directories that it has, too, at the same paths.
-        binds: where it has further files and directories.
-        part: a script that the init script reads before it runs the job.
-        variables: what that script needs.
-        files: what else that script needs, in the first root.
+        base: the directory that its root is made of.
+        layers: further directories of the root, at the same paths.
+        binds: further files and directories, by their paths in the root.
+        part: a script that the init script sources before it runs the job.
+        variables: that script's variables.
+        files: that script's files, in the initramfs.
     """
 
     kernel: Kernel
@@ -74,7 +74,7 @@ class Domain:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def initramfs(self) -> bytes:
-        """Return its first root."""
+        """Return its initramfs."""
         _, modules = _TRANSPORTS[self.where]
         scripts = [name for name in ("init.sh", self.part) if name]
         files = {name: (_PARTS / name).read_bytes() for name in scripts}
@@ -85,7 +85,7 @@ class Domain:
         )
 
     def _script(self) -> str:
-        """Return what the init script reads: its variables and its functions."""
+        """Return what the init script sources: its variables and functions."""
         transport, _ = _TRANSPORTS[self.where]
         variables = {
             "transport": transport,

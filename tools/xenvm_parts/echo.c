@@ -1,6 +1,6 @@
 /*
- * The process of the guest at the other ends of static event channels: sends every event back, and
- * one of its own on another channel each second.
+ * The echo guest's process, at the other ends of two static event channels: send every event of one
+ * back, and send an event on the other each second.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -38,7 +38,7 @@ int main(void)
             continue;
         }
         die_unless(read(device.fd, &port, sizeof port) == sizeof port);
-        /* Unmasked first: the answer to what is sent here may come at once. */
+        /* Unmask first: the peer's next event may come as soon as this one is sent back. */
         die_unless(write(device.fd, &port, sizeof port) == sizeof port);
         if (port == echo)
             die_unless(ioctl(device.fd, NOTIFY, &port) == 0);

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of the guest that echoes.
+# The echo guest's first process.
 set -e
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs dev /dev

@@ -1,4 +1,4 @@
-"""What xenvm raises when the command's own status is not to be had."""
+"""The exceptions for runs that have no exit status of the command."""
 
 
 class Failure(Exception):
@@ -8,7 +8,7 @@ class Failure(Exception):
 
 
 class BootFailure(Failure):
-    """The machine died, or stood still, before the command started."""
+    """The machine died or hung before the command started."""
 
 
 class Death(Failure):
@@ -18,6 +18,6 @@ class Death(Failure):
 
 
 class TimeLimit(Failure):
-    """The machine was still running when its time was over."""
+    """The machine still ran at its time limit."""
 
     status = 124

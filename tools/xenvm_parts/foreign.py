@@ -1,6 +1,6 @@
-"""What of the checkout a machine of another architecture cannot run, made for that one.
+"""The parts of the checkout that depend on the architecture, built for another one.
 
-The checkout's own is never touched: the machine finds these at the same paths instead.
+The checkout itself does not change: the machine has these at the same paths instead.
 """
 
 import hashlib
@@ -23,46 +23,46 @@ _PYTHON = "python3.13"
 _SITE = f"lib/{_PYTHON}/site-packages"
 _MODULE = "pyxenevtchn/_ffi.abi3.so"
 
-# Wheels for Linux's C libraries up to that of Debian 13.
+# Wheels for glibc up to Debian 13's.
 _PLATFORMS = [f"--platform=manylinux_2_{minor}_aarch64" for minor in range(17, 42)]
 
 _EMIT = "import sys, build_ffi; build_ffi.ffibuilder.emit_c_code(sys.argv[1])"
 
 
 def programs_for_arm64(system: Path) -> dict[str, Path]:
-    """Return where the machine has what was made for it.
+    """Return what is built for arm64, by its paths in the machine.
 
     Args:
-        system: the root of its programs, which has Python and its headers.
+        system: the machine's root, with Python and its headers.
 
     Raises:
-        Failure: the checkout has no virtual environment, which these are made by.
+        Failure: the checkout has no virtual environment, which the build needs.
     """
     if not (_VENV / "bin/pip").exists():
         raise Failure(f"no {_VENV}: run tools/test first, which makes it")
-    venv = _made("venv", 100, [CHECKOUT / "pyproject.toml", _editable()], _make_venv)
-    module = _made("module", 1, [CHECKOUT / "build_ffi.py"], lambda made: _compile(made, system))
+    venv = _built("venv", 100, [CHECKOUT / "pyproject.toml", _editable()], _make_venv)
+    module = _built("module", 1, [CHECKOUT / "build_ffi.py"], lambda made: _compile(made, system))
     return {
         str(_VENV): venv,
         str(CHECKOUT / _MODULE): module / "module",
-        # python3 itself has the environment, too.
+        # python3 outside the environment finds its packages too.
         f"/usr/local/lib/{_PYTHON}/dist-packages/checkout.pth": venv / "checkout.pth",
     }
 
 
 def echo() -> Path:
-    """Return a directory with the first process of a guest that echoes, and its program."""
+    """Return a directory with the echo guest's init script and program."""
     script, source = _PARTS / "echo.sh", _PARTS / "echo.c"
 
     def make(made: Path) -> None:
         run("aarch64-linux-gnu-gcc", "-static", "-O2", "-Wall", source, "-o", made / "echo")
         shutil.copy(script, made / "init")
 
-    return _made("echo", 1, [script, source], make)
+    return _built("echo", 1, [script, source], make)
 
 
 def _editable() -> Path:
-    """Return what makes the host's Python find the checkout; it is good for any Python."""
+    """Return the file that makes the host's Python find the checkout; it works for any Python."""
     return next(_VENV.glob("lib/python*/site-packages/__editable__*"))
 
 
@@ -99,8 +99,8 @@ def _compile(made: Path, system: Path) -> None:
     )
 
 
-def _made(name: str, megabytes: int, sources: list[Path], make: Callable[[Path], None]) -> Path:
-    """Return the directory of that name, made anew where the sources have changed since."""
+def _built(name: str, megabytes: int, sources: list[Path], make: Callable[[Path], None]) -> Path:
+    """Return the directory of this name; rebuild it if the sources have changed."""
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
     def make_instead(target: Path) -> None:

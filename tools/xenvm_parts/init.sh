@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# A domain's first process: makes its root of the host's files, runs the command, ends the domain.
-# Where a step fails this script ends, and with it the domain: the kernel panics without it.
+# A domain's first process: make the root of the host's files, run the command, end the domain.
+# If a step fails, this script exits; the kernel panics without it, which ends the domain.
 set -e
 /bin/busybox --install -s /bin
 
@@ -8,7 +8,7 @@ mount -t proc proc /proc
 mount -t devtmpfs dev /dev
 for module in /modules/*; do insmod "$module"; done
 
-# The host's files are below /host; what is changed stays in memory.
+# The host's files are below /host; changes stay in memory.
 mkdir /host /memory /system /results
 mount -t tmpfs -o mode=755 memory /memory
 
@@ -16,7 +16,7 @@ plan9() { # TAG DIRECTORY OPTIONS
     mount -t 9p -o "trans=$transport,version=9p2000.L,msize=512000,$3" "$1" "$2"
 }
 
-overlay() { # DIRECTORY TARGET: the target is the directory, and can be changed
+overlay() { # DIRECTORY TARGET: mount the directory at the target, writable
     number=$((number + 1))
     mkdir -p "/memory/$number/lower" "/memory/$number/upper" "/memory/$number/work" "$2"
     mount --bind "$1" "/memory/$number/lower"
@@ -26,7 +26,7 @@ overlay() { # DIRECTORY TARGET: the target is the directory, and can be changed
     )
 }
 
-bind() { # PATH TARGET: the target is the path
+bind() { # PATH TARGET: mount the path at the target
     if [ -d "$1" ]; then
         mkdir -p "$2"
     else
@@ -36,7 +36,7 @@ bind() { # PATH TARGET: the target is the path
     mount --rbind "$1" "$2"
 }
 
-# transport, base, share, part, what that needs, and the functions lay_out and run_command.
+# It sets transport, base, share, part and part's variables, and defines lay_out and run_command.
 . /job.sh
 
 plan9 host /host ro,cache=loose
@@ -65,12 +65,12 @@ ip link set lo up
 hostname xenvm
 [ -z "$part" ] || . "/$part"
 
-# The root of the mount tree, and not a directory below it: in a mere chroot the kernel refuses
-# user namespaces. This script itself stays in the first root.
+# Make /system the root of the mount tree: in a chroot the kernel refuses user namespaces. This
+# script itself stays in the initramfs.
 cd /system
 mount --move . /
 
-# Pipes, not the files themselves: a command that opens /dev/stderr anew would truncate a file.
+# Pipes, not the files themselves: a command that reopens /dev/stderr would truncate a file.
 mkfifo /stdout /stderr
 cat </stdout >/results/stdout & stdout=$!
 cat </stderr >/results/stderr & stderr=$!
@@ -80,7 +80,7 @@ run_command </dev/null >/stdout 2>/stderr & command=$!
 status=0
 wait $command || status=$?
 
-# What the command left running holds the pipes open.
+# Processes that the command left running hold the pipes open.
 for process in /proc/[0-9]*; do
     case ${process#/proc/} in
         1 | $stdout | $stderr) ;;

@@ -1,6 +1,6 @@
-"""A domain's first root: busybox, the init script, the kernel's modules, and what to do.
+"""A domain's initramfs: busybox, the init script, kernel modules, and what to run.
 
-Small enough to be made anew for each run; left uncompressed, because the emulated machine is slow.
+It is small enough to make for each run, and not compressed: the emulated machine is slow.
 """
 
 import lzma
@@ -16,10 +16,10 @@ def initramfs(
     """Return a cpio archive.
 
     Args:
-        busybox: the program, for the domain's architecture.
-        modules: the kernel's, as a system has them.
-        names: the modules that are wanted; those that they need come with them.
-        files: what else is in it, init before all.
+        busybox: the program for the domain's architecture.
+        modules: the kernel's directory of modules, as a system has it.
+        names: the modules to include; their dependencies come with them.
+        files: the other files, init among them.
     """
     entries = [
         *(_entry(name, 0o040755) for name in ("bin", "dev", "proc", "modules")),
@@ -33,7 +33,7 @@ def initramfs(
 
 
 def _with_dependencies(modules: Path, names: Iterable[str]) -> list[Path]:
-    """Return the files of the modules and of all that they need, each after what it needs."""
+    """Return the files of the modules and their dependencies, each after what it needs."""
     needs: dict[str, list[str]] = {}
     for line in (modules / "modules.dep").read_text().splitlines():
         file, _, others = line.partition(":")
@@ -56,7 +56,7 @@ def _name(file: str) -> str:
 
 
 def _contents(path: Path) -> bytes:
-    """Return a module as busybox can load it: not compressed."""
+    """Return a module uncompressed, as busybox needs it."""
     contents = path.read_bytes()
     return lzma.decompress(contents) if path.suffix == ".xz" else contents
 
@@ -70,5 +70,5 @@ def _entry(name: str, mode: int, contents: bytes = b"") -> bytes:
 
 
 def _padded(contents: bytes) -> bytes:
-    """Return the contents, filled up to a multiple of four bytes."""
+    """Return the contents, padded to a multiple of four bytes."""
     return contents + bytes(-len(contents) % 4)

@@ -1,4 +1,4 @@
-"""The kinds of machine: what can be combined, and what is refused."""
+"""The kinds of machine: which options can be combined."""
 
 import argparse
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ ARCHITECTURES = ("x86_64", "arm64")
 TYPES = ("pv", "pvh", "hvm")
 ABIS = ("fifo", "2l")
 
-# By architecture: the first is what it has by default.
+# By architecture; the first is the default.
 LINUX = {"x86_64": ("6.1", "6.12", "7.2"), "arm64": ("6.12",)}
 XEN = {"x86_64": ("4.17", "4.20"), "arm64": ("4.20",)}
 _MOST_VCPUS = 8
@@ -19,7 +19,7 @@ _MOST_VCPUS = 8
 _LINUX_LINE = "console=hvc0 rdinit=/init loglevel=5 panic=-1"
 _TWO_LEVEL = " xen.fifo_events=0"
 
-# That of trixie, QEMU 10.0, refuses its own backends: "'xen-backend' does not support hotplugging".
+# trixie's QEMU 10.0 refuses its own backends: "'xen-backend' does not support hotplugging".
 GUESTS_XEN = "4.17"
 
 
@@ -28,16 +28,16 @@ class Kind:
     """A kind of machine, and of the domain in which the command runs.
 
     Attributes:
-        architecture: of ARCHITECTURES.
+        architecture: one of ARCHITECTURES.
         linux: the version of every domain's kernel.
         xen: the hypervisor's version.
         dom0: its type on x86_64: "pv" or "pvh".
-        guest: the type of the guest in which the command runs; None is dom0.
-        abi: of event channels: "fifo" or "2l".
+        guest: the type of the guest in which the command runs; None means dom0.
+        abi: the event channels' ABI: "fifo" or "2l".
         static: whether there are static event channels.
-        vcpus: how many the command's domain has.
-        toolstack: whether Xen's own tools, of its version, are to be in dom0.
-        processors: how many the machine has; dom0 has a vCPU on each.
+        vcpus: how many vCPUs the command's domain has.
+        toolstack: whether dom0 has Xen's own tools, of the same version.
+        processors: how many processors the machine has; dom0 has a vCPU on each.
     """
 
     architecture: str
@@ -69,25 +69,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     option("--xen", choices=packages.XEN, help="the hypervisor (default: 4.17)")
     option("--dom0", choices=TYPES[:2], help="dom0's type, on x86_64 (default: pv)")
     option("--guest", choices=TYPES, help="run the command in a guest of this type, not in dom0")
-    option("--abi", choices=ABIS, default=ABIS[0], help="of event channels")
+    option("--abi", choices=ABIS, default=ABIS[0], help="the event channels' ABI (default: fifo)")
     option(
         "--vcpus",
         type=int,
         metavar="N",
-        help="of the command's domain (default: 2, where that works). With more in dom0 no "
-        "PVH or HVM guest runs well beside it: QEMU interrupts those twice, now and then",
+        help="vCPUs of the command's domain (default: 2, where that works). With more than 1 in "
+        "dom0, PVH and HVM guests beside it are unreliable: QEMU sometimes interrupts them twice",
     )
     option(
         "--static",
         action="store_true",
-        help="static event channels, on arm64: dom0's ports 10 and 11 are connected with each "
-        "other, 12 and 13 with ports 10 and 11 of a guest that sends what comes from 12 back, and "
-        "an event to 13 in each second",
+        help="static event channels, on arm64: dom0's ports 10 and 11 are connected to each "
+        "other, 12 and 13 to ports 10 and 11 of a guest that sends every event from 12 back, and "
+        "an event to 13 each second",
     )
     option(
         "--toolstack",
         action="store_true",
-        help="Xen's own tools, of its version, in dom0: /usr/lib/xen-VERSION/bin, and xl",
+        help="Xen's own tools, of the same version, in dom0: /usr/lib/xen-VERSION/bin, and xl",
     )
 
 
@@ -95,29 +95,29 @@ def chosen(options: argparse.Namespace) -> Kind:
     """Return the kind that the options choose.
 
     Raises:
-        Failure: there is none.
+        Failure: there is no such kind.
     """
     arch: str = options.arch
     linux: str = options.linux or LINUX[arch][0]
     xen: str = options.xen or XEN[arch][0]
     for name, value, known in (("Linux", linux, LINUX[arch]), ("Xen", xen, XEN[arch])):
         if value not in known:
-            raise Failure(f"{arch} has no {name} {value} here, but {' and '.join(known)}")
+            raise Failure(f"no {name} {value} for {arch}: there is {' and '.join(known)}")
     if arch == "arm64" and (options.dom0 or options.guest):
-        raise Failure("arm64 has one type of domain, and its command runs in dom0")
+        raise Failure("--dom0 and --guest are for x86_64 only")
     if options.guest and xen != GUESTS_XEN:
         raise Failure(
             f"Debian's QEMU for Xen {xen} gives guests no files: --guest needs --xen {GUESTS_XEN}"
         )
     if options.static and arch != "arm64":
         raise Failure("static event channels come from a device tree: --static needs --arch arm64")
-    # QEMU 7.2 panics Linux 7.2 on two processors, now and then. And to a domain that runs on AMD's
-    # SVM it gives an interrupt of Xen's twice, if it turns to another processor just then.
+    # On two processors QEMU 7.2 sometimes makes Linux 7.2 panic. And it delivers an interrupt of
+    # Xen's twice to a domain that runs on AMD's SVM, if it switches processors at that moment.
     hardware = options.dom0 == "pvh" or options.guest in {"pvh", "hvm"}
     processors = 1 if linux == "7.2" or hardware else 2
     vcpus = options.vcpus or (2 if options.guest else processors)
     if not 1 <= vcpus <= _MOST_VCPUS:
-        raise Failure(f"--vcpus is 1 to {_MOST_VCPUS}")
+        raise Failure(f"--vcpus must be 1 to {_MOST_VCPUS}")
     if not options.guest:
         if vcpus > processors == 1:
             raise Failure(
@@ -133,7 +133,7 @@ def chosen(options: argparse.Namespace) -> Kind:
         abi=options.abi,
         static=options.static,
         vcpus=vcpus,
-        # The guest is started by them.
+        # They start the guest.
         toolstack=options.toolstack or bool(options.guest),
         processors=processors,
     )

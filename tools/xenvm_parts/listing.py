@@ -1,4 +1,4 @@
-"""What --list shows: the machines that there can be, and what the cache holds of them."""
+"""What --list shows: the possible machines, and which of their parts the cache has."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from .packages import arm64_system_name, linux_name, toolstack_name, xen_name
 
 
 class List(argparse.Action):
-    """The option that shows all this and ends."""
+    """The option --list: print the list and exit."""
 
     def __call__(
         self,
@@ -17,8 +17,8 @@ class List(argparse.Action):
         _values: str | Sequence[object] | None,
         _option: str | None = None,
     ) -> None:
-        """Show it."""
-        print(*_combinations(), "", f"In {cache.directory()}:", *_held(), sep="\n")
+        """Print the list and exit."""
+        print(*_combinations(), "", f"In {cache.directory()}:", *_parts(), sep="\n")
         parser.exit()
 
 
@@ -35,11 +35,11 @@ def _combinations() -> Iterator[str]:
         yield f"--arch {arch}: {', '.join(shown)}"
 
 
-def _held() -> Iterator[str]:
+def _parts() -> Iterator[str]:
     for arch in kinds.ARCHITECTURES:
         names = [linux_name(version, arch) for version in kinds.LINUX[arch]]
         names += [xen_name(version, arch) for version in kinds.XEN[arch]]
         of_xen = toolstack_name if arch == "x86_64" else arm64_system_name
         names += [of_xen(version) for version in kinds.XEN[arch]]
         for name in names:
-            yield f"  {name:20} {'there' if cache.held(name) else 'to be fetched'}"
+            yield f"  {name:20} {'cached' if cache.has(name) else 'not cached'}"

@@ -1,4 +1,4 @@
-"""The emulated machine: QEMU with Xen, dom0 and the host's files, followed to its end."""
+"""The emulated machine: QEMU with Xen, dom0 and the host's files, run to its end."""
 
 import contextlib
 import os
@@ -15,32 +15,32 @@ from . import console, programs
 from .errors import BootFailure, Death, Failure, TimeLimit
 from .progress import warn
 
-# How often the command's output is looked for.
+# How often to look for the command's output, in seconds.
 _TICK = 0.05
 
-# What init.sh leaves when it starts the command.
+# The file that init.sh creates when it starts the command.
 _STARTED = "started"
 
-# An emulated PV kernel dies while it boots, now and then: of a timer's interrupt that comes late.
+# An emulated PV kernel sometimes dies during boot, of a timer interrupt that comes late.
 _BOOTS = 3
 
-# A boot takes 10 to 60 seconds on an idle machine with two processors; one that hangs is given up.
+# In seconds. A boot takes 10 to 60 on an idle machine with two processors; a longer one hangs.
 _BOOT_LIMIT = 240
 
-# QEMU's own, beside the machine's memory, in MiB.
+# QEMU's own memory, besides the machine's, in MiB.
 _OVERHEAD = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What boots.
+    """A machine to boot.
 
     Attributes:
         emulator: QEMU's program.
         options: its arguments, which name files by their names in its working directory.
-        files: what there is in that directory, by name: paths of the host, or contents.
-        memory: the machine's, in MiB.
-        console: where the console's log stays; None drops it.
+        files: the files in that directory, by name: paths of the host, or contents.
+        memory: the machine's memory, in MiB.
+        console: where to keep the console's log; None drops it.
     """
 
     emulator: str
@@ -50,9 +50,9 @@ class Machine:
     console: Path | None
 
     def run(self, seconds: float) -> tuple[int, list[str]]:
-        """Run the machine, its command's output being this process's.
+        """Run the machine, and write the command's output to this process's.
 
-        A machine that does not come to the command boots again.
+        A machine that fails before the command starts boots again.
 
         Returns:
             The command's exit status, and the console's warnings since it started.
@@ -60,7 +60,7 @@ class Machine:
         Raises:
             TimeLimit: the machine still ran after that many seconds.
             Death: it ended while the command ran.
-            BootFailure: no boot came as far as the command.
+            BootFailure: no boot reached the command.
 
         """
         _check_memory(self.memory + _OVERHEAD)
@@ -69,7 +69,7 @@ class Machine:
             try:
                 return self._boot(deadline)
             except BootFailure as failure:
-                warn(f"{failure}\nIt boots again.")
+                warn(f"{failure}\nBooting again.")
         return self._boot(deadline)
 
     def _boot(self, deadline: float) -> tuple[int, list[str]]:
@@ -92,10 +92,10 @@ class Machine:
             raise TimeLimit(f"the time limit was reached. {last}")
         if started:
             raise Death(f"the machine died while the command ran. {last}")
-        raise BootFailure(f"the machine died, or stood still, before the command started. {last}")
+        raise BootFailure(f"the machine died or hung before the command started. {last}")
 
     def _prepare(self, directory: Path) -> None:
-        """Lay out what QEMU opens; by short names, since its options give commas a meaning."""
+        """Lay out the files that QEMU opens, by short names: commas in its options are special."""
         (directory / "results").mkdir()
         for stream in ("stdout", "stderr"):
             (directory / "results" / stream).touch()
@@ -123,12 +123,12 @@ def shared_directories(files: Mapping[str, Path | bytes]) -> Iterator[tuple[str,
 
 
 def _check_memory(needed: int) -> None:
-    """Raise Failure if the host has less than so many MiB to give."""
+    """Raise Failure if the host has less free memory than needed, in MiB."""
     match = re.search(r"^MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
     if match and int(match[1]) >> 10 < needed:
         raise Failure(
-            f"the machine needs {needed} MB of memory and {int(match[1]) >> 10} are free: end "
-            "other programs first"
+            f"the machine needs {needed} MB of memory and {int(match[1]) >> 10} MB are free: "
+            "end other programs first"
         )
 
 
@@ -136,7 +136,7 @@ def _check_memory(needed: int) -> None:
 def _qemu(
     directory: Path, emulator: str, arguments: list[str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start QEMU; at the end it is gone, however this process ends."""
+    """Run QEMU; kill it at the end, however this process ends."""
     with (directory / "qemu.log").open("wb") as log:
         qemu = subprocess.Popen(
             [
@@ -150,7 +150,7 @@ def _qemu(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # Ctrl-C is this process's to answer.
+            # Ctrl-C must reach this process alone.
             process_group=0,
         )
     try:
@@ -161,7 +161,7 @@ def _qemu(
 
 
 def _follow(qemu: subprocess.Popen[bytes], results: Path, deadline: float) -> None:
-    """Pass the command's output on until QEMU ends, the deadline, or a boot takes too long."""
+    """Pass on the command's output, until QEMU ends, the deadline, or a boot takes too long."""
     boot_deadline = time.monotonic() + _BOOT_LIMIT
     with FileIO(results / "stdout") as stdout, FileIO(results / "stderr") as stderr:
         ended = False
@@ -171,13 +171,13 @@ def _follow(qemu: subprocess.Popen[bytes], results: Path, deadline: float) -> No
             with contextlib.suppress(subprocess.TimeoutExpired):
                 qemu.wait(_TICK)
                 ended = True
-            # Once more after the end: nothing written before it is missed.
+            # Once more after the end, so that nothing is missed.
             _forward(stdout, 1)
             _forward(stderr, 2)
 
 
 def _forward(source: FileIO, descriptor: int) -> None:
-    """Write what a file has got since it was last read."""
+    """Write what was added to a file since it was last read."""
     while chunk := source.read(1 << 16):
         while chunk:
             chunk = chunk[os.write(descriptor, chunk) :]

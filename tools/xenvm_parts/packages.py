@@ -33,13 +33,13 @@ LINUX = {
 # The suites that have each hypervisor.
 XEN = {"4.17": "bookworm", "4.20": "trixie"}
 
-# In MiB, of the disk, while they are made.
+# The disk space that making each needs, in MiB.
 _LINUX_SIZE = 900
 _XEN_SIZE = 20
 _TOOLSTACK_SIZE = 500
 _ARM64_SYSTEM_SIZE = 900
 
-# Beside Xen's: QEMU, which some guests need, and what the programs' scripts run.
+# Besides Xen's: QEMU, which some guests need, and what Xen's scripts run.
 _TOOLSTACK = ("xenstore-utils", "qemu-system-xen", "coreutils", "dash")
 _ARM64_SYSTEM = (
     *("bash", "busybox-static", "coreutils", "dash", "findutils", "grep", "kmod", "procps", "sed"),
@@ -60,7 +60,7 @@ class Kernel:
 
     @property
     def modules(self) -> Path:
-        """The directory which the guest sees as /lib/modules/$(uname -r)."""
+        """The directory that the guest sees as /lib/modules/$(uname -r)."""
         return next((self.directory / "lib/modules").iterdir())
 
 
@@ -118,29 +118,29 @@ def arm64_system(version: str) -> Path:
     def make(target: Path) -> None:
         tools = [f"xen-utils-{version}", "xenstore-utils", "libxen-dev"]
         Apt(XEN[version], "arm64").unpack_system([*_ARM64_SYSTEM, *tools], target)
-        # A choice between packages, which Debian's scripts would make.
+        # The alternative that Debian's maintainer scripts would choose.
         (target / "usr/bin/cc").symlink_to("gcc")
 
     return cached(arm64_system_name(version), _ARM64_SYSTEM_SIZE, make)
 
 
 def arm64_system_name(version: str) -> str:
-    """Return the name that the cache has for the root of a dom0 for arm64."""
+    """Return the name of an arm64 dom0's root in the cache."""
     return f"system-{version}-arm64"
 
 
 def linux_name(version: str, architecture: str) -> str:
-    """Return the name that the cache has for a kernel."""
+    """Return a kernel's name in the cache."""
     return f"linux-{version}" + _suffix(architecture)
 
 
 def xen_name(version: str, architecture: str) -> str:
-    """Return the name that the cache has for a hypervisor."""
+    """Return a hypervisor's name in the cache."""
     return f"xen-{version}" + _suffix(architecture)
 
 
 def toolstack_name(version: str) -> str:
-    """Return the name that the cache has for a toolstack."""
+    """Return a toolstack's name in the cache."""
     return f"toolstack-{version}"
 
 
@@ -149,9 +149,9 @@ def _suffix(architecture: str) -> str:
 
 
 def _decompressed(image: bytes) -> bytes:
-    """Return the ELF file in a bzImage where it is packed by xz, else the image itself.
+    """Return the ELF file in a bzImage that xz compressed, else the image itself.
 
-    Xen boots both; but unpacking is a third of a boot's time when the emulated machine does it.
+    Xen boots both, but an emulated machine spends a third of its boot on the decompression.
     """
     # Linux, Documentation/arch/x86/boot.rst: header, setup_sects, payload_offset, payload_length.
     if image[0x202:0x206] != b"HdrS":
@@ -167,5 +167,5 @@ def _one(directory: Path, *patterns: str) -> Path:
     """Return the one path that matches one of the patterns."""
     found = [path for pattern in patterns for path in directory.glob(pattern)]
     if len(found) != 1:
-        raise Failure(f"a package holds {len(found)} files like {' or '.join(patterns)}, not one")
+        raise Failure(f"a package has {len(found)} files like {' or '.join(patterns)}, not one")
     return found[0]

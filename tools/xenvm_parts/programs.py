@@ -1,4 +1,4 @@
-"""The programs that xenvm runs, and the Debian packages that bring them."""
+"""The programs that xenvm runs, and the Debian packages that have them."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import Failure
 
-# By architecture, beside those that all need.
+# By architecture, besides those that all need.
 _EMULATORS = {
     "x86_64": {"qemu-system-x86_64": "qemu-system-x86"},
     "arm64": {
@@ -29,20 +29,20 @@ _PACKAGES = {
 def check(architecture: str) -> None:
     """Raise Failure, with the line that installs them all, if a program is missing."""
     if architecture == "x86_64" and platform.machine() != "x86_64":
-        raise Failure("the guest runs this machine's programs on x86_64: it needs such a machine")
+        raise Failure("--arch x86_64 runs this machine's programs: this machine must be x86_64")
     needed = _EMULATORS[architecture] | _PACKAGES
     missing = [name for name in needed if _which(name) is None]
     if "busybox" not in missing and not _is_static(find("busybox")):
         missing.append("busybox (the static one)")
     if missing:
         raise Failure(
-            f"not installed: {', '.join(missing)}. All that xenvm needs comes with\n"
+            f"not installed: {', '.join(missing)}. This installs all that xenvm needs:\n"
             f"    sudo apt install {' '.join(needed.values())}"
         )
 
 
 def find(name: str) -> Path:
-    """Return a program's path; for those that check() has found."""
+    """Return the path of a program that check() has found."""
     path = _which(name)
     if path is None:
         raise Failure(f"{name} is not installed")
@@ -55,6 +55,6 @@ def _which(name: str) -> str | None:
 
 
 def _is_static(program: Path) -> bool:
-    """Tell whether a program runs without the C library: others name their loader early on."""
+    """Return whether a program is static: others name their loader near their start."""
     with program.open("rb") as file:
         return b"/ld-linux" not in file.read(4096)

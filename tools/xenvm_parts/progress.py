@@ -1,14 +1,14 @@
-"""What xenvm says about its work."""
+"""xenvm's messages about its work."""
 
 import sys
 
 
 def say(message: str) -> None:
-    """Print a line about what comes next, where stderr is a terminal."""
+    """Print what comes next, if stderr is a terminal."""
     if sys.stderr.isatty():
         warn(message)
 
 
 def warn(message: str) -> None:
-    """Print a line about what went wrong but does not end the work."""
+    """Print a warning: the work goes on."""
     print(f"xenvm: {message}", file=sys.stderr, flush=True)

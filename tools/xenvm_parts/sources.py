@@ -1,4 +1,4 @@
-"""Where packages come from: a Debian source of this machine, turned to another suite."""
+"""Where packages come from: a Debian source of this machine, for another suite."""
 
 import os
 import re
@@ -22,9 +22,8 @@ def debian_source(suite: str, etc_apt: Path = Path("/etc/apt")) -> str:
         stanza = {"uris": mirror, "signed-by": _keyring()}
     elif stanza is None:
         raise Failure(
-            "this machine has no apt source of Debian. Name a mirror of Debian in the variable "
-            f"{_MIRROR_VARIABLE} (its URI, as an apt source has it), and install the package "
-            "debian-archive-keyring: apt checks the signatures by it"
+            f"this machine has no Debian apt source: set {_MIRROR_VARIABLE} to the URI of a Debian "
+            "mirror, and install debian-archive-keyring: apt checks the signatures with it"
         )
     kept = {"URIs": stanza["uris"], "Signed-By": stanza.get("signed-by", "")}
     fields = {"Types": "deb", "Suites": suite, "Components": "main"} | kept
@@ -42,7 +41,7 @@ def _keyring() -> str:
 
 
 def _is_debian(stanza: dict[str, str]) -> bool:
-    """Tell whether a source is Debian's main archive: others, too, call a suite "stable"."""
+    """Return whether a source is Debian's main archive: others have a suite "stable" too."""
     keyring = stanza.get("signed-by", "")
     return (
         "deb" in stanza.get("types", "").split()
@@ -58,7 +57,7 @@ def _stanzas(etc_apt: Path) -> Iterator[dict[str, str]]:
     """Yield the machine's sources as deb822 fields, their names in lower case."""
     for path in sorted(etc_apt.glob("sources.list.d/*.sources")):
         for text in re.split(r"\n\s*\n", _without_comments(path)):
-            # A line that starts with a space goes on with the field above it.
+            # A line that starts with a space continues the field above it.
             lines = re.sub(r"\n[ \t]+", " ", text).splitlines()
             fields = (line.partition(":") for line in lines if ":" in line)
             yield {name.strip().lower(): value.strip() for name, _, value in fields}

@@ -1,5 +1,5 @@
-# Gives dom0 Xen's own tools, which come with a root of their own: each program goes there first.
-# Read by init.sh. toolstack is that root, version is Xen's.
+# Give dom0 Xen's own tools, which have a root of their own: each program is a wrapper that does a
+# chroot there. Sourced by init.sh. toolstack is that root, version is Xen's.
 # shellcheck shell=sh disable=SC2154
 tools=/system$toolstack
 for shared in dev proc sys run tmp boot; do bind "/system/$shared" "$tools/$shared"; done

@@ -1,4 +1,4 @@
-"""The machine for x86: QEMU's arguments for Xen, dom0 and what dom0 sees of the host."""
+"""The x86 machine: QEMU's arguments for Xen, dom0 and the host's files that dom0 sees."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from .domain import Domain, Job
 from .kinds import Kind
 from .machine import Machine, shared_directories
 
-# The machine's memory, and what dom0 has of it, in MiB: the rest is Xen's and for small guests, or
-# for the guest that runs the command.
+# The memory of the machine and of dom0, in MiB. The rest is for Xen and small guests, or for the
+# guest that runs the command.
 _MEMORY = 2500
 _DOM0, _DOM0_BESIDE_A_GUEST = 2250, 900
 _GUEST = 1300
 
-# dom0's console goes to Xen's ring, too: whoever writes to /dev/hvc0 makes Xen raise VIRQ_CON_RING.
+# dom0's console goes to Xen's ring too: a write to /dev/hvc0 makes Xen raise VIRQ_CON_RING.
 _XEN_LINE = "console=com1 com1=115200,8n1 dom0_mem={memory}M loglvl=warning console_to_ring"
 
 _GUEST_CONFIGURATION = """\
@@ -27,7 +27,7 @@ cmdline = "{line}"
 p9 = [ {shared} ]
 # xl's own limit is 1023.
 max_event_channels = 131071
-# Without it Xen emulates RDTSCP, which takes help from the processor that QEMU's does not give.
+# Otherwise Xen emulates RDTSCP, with help from the processor that QEMU's does not give.
 tsc_mode = "native"
 on_poweroff = "destroy"
 on_reboot = "destroy"
@@ -36,7 +36,7 @@ on_crash = "destroy"
 
 
 def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machine:
-    """Return the machine of a kind that runs the job."""
+    """Return a machine of this kind that runs the job."""
     kernel = packages.linux(kind.linux)
     tools = packages.toolstack(kind.xen) if kind.toolstack else None
     files: dict[str, Path | bytes] = {"xen": packages.xen(kind.xen), "linux": kernel.image}
@@ -64,7 +64,7 @@ def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machin
 
 
 def _guest_configuration(kind: Kind, kernel: Path, job: Job) -> bytes:
-    """Return what xl reads of the guest that runs the job."""
+    """Return xl's configuration of the guest that runs the job."""
     shared = {"host": "/host", "results": "/results"}
     if job.share:
         shared["share"] = str(job.share)
@@ -83,15 +83,15 @@ def _guest_configuration(kind: Kind, kernel: Path, job: Job) -> bytes:
 def _options(kind: Kind, files: dict[str, Path | bytes]) -> list[str]:
     """Return QEMU's arguments, its paths relative to the directory laid out for it."""
     xen_line = _XEN_LINE.format(memory=_DOM0_BESIDE_A_GUEST if kind.guest else _DOM0)
-    # QEMU 7.2 emulates SMAP so that a PV dom0 dies of its first page fault. For domains that run on
-    # SVM Xen emulates RDTSCP, see _GUEST_CONFIGURATION.
+    # With QEMU 7.2's SMAP a PV dom0 dies of its first page fault. For domains that run on SVM, Xen
+    # emulates RDTSCP: see _GUEST_CONFIGURATION.
     processor = "max,smap=off,xsave=off,rdtscp=off"
     options: list[str] = []
     device = ""
     if kind.dom0 == "pvh":
         xen_line += " dom0=pvh"
         options += ["-machine", "q35,kernel-irqchip=off", "-device", "amd-iommu"]
-        # What such a dom0 gives to a device are addresses that the IOMMU translates.
+        # A PVH dom0 gives its devices addresses that the IOMMU translates.
         device = ",iommu_platform=on,disable-legacy=on"
     for tag, what in shared_directories(files):
         options += ["-fsdev", f"{what},id={tag}"]
