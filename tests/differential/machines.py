@@ -41,7 +41,7 @@ class Files(Protocol):
     def write(self, fd: int, data: str) -> int: ...
     def poll(self, fd: int) -> int: ...
     def channels(self) -> int: ...
-    def pass_by(self) -> None: ...
+    def settle(self) -> None: ...
 
 
 class Pausable(Protocol):
@@ -129,7 +129,7 @@ def real_guest(guest: RealGuest) -> Reference:
 
 def _prepare(files: Files) -> int:
     """Have a kernel see the highest port that it will; return how many channels it is ready for."""
-    files.pass_by()
+    files.settle()
     fd = files.open()
     with contextlib.suppress(OSError):  # Linux has BIND_STATIC since 6.6
         files.ioctl(fd, "bind_static", FREE_PORT)
@@ -192,7 +192,7 @@ class FakeFiles:
     def channels(self) -> int:
         return self._domain._kernel.nr_channels  # noqa: SLF001
 
-    def pass_by(self) -> None:
+    def settle(self) -> None:
         """Do nothing: events are there at once."""
 
     def _number(self, opened: tuple[PollDescriptor, OpenFile]) -> int:

@@ -133,7 +133,7 @@ class Worlds:
             return f"connect: {near}"
         domid, theirs = file.twin.real.domid, file.twin.fakes[near]
         far = self._bind(other, Request.BIND_INTERDOMAIN, domid, near, fake=(domid, theirs))
-        other.twin.real.files.pass_by()
+        other.twin.real.files.settle()
         if not isinstance(far, int):
             return f"connect: {far}"
         ends = (file.opened, near), (other.opened, far)
@@ -153,7 +153,7 @@ class Worlds:
         times = 60 + b % 10
         for _ in range(times if senders else 0):
             self._of_port(senders[0], Request.NOTIFY, sender)
-            file.twin.real.files.pass_by()
+            file.twin.real.files.settle()
             self._write(file, [receiver])
         return f"refill {receiver} {times} times"
 
@@ -195,7 +195,7 @@ class Worlds:
         port = self._port(remote, c)
         theirs = remote.fakes.get(port, port)
         outcome = self._bind(file, Request.BIND_INTERDOMAIN, domid, port, fake=(domid, theirs))
-        file.twin.real.files.pass_by()
+        file.twin.real.files.settle()
         return f"bind_interdomain({domid}, {port}) = {outcome}"
 
     def _do_bind_many(self, file: File, b: int, _c: int) -> str:
@@ -214,7 +214,7 @@ class Worlds:
     def _do_notify(self, file: File, b: int, _c: int) -> str:
         port = self._port(file.twin, b)
         outcome = self._of_port(file, Request.NOTIFY, port)
-        self._pass_by()
+        self._settle()
         return f"notify({port}) = {outcome}"
 
     def _do_reset(self, file: File, _b: int, _c: int) -> str:
@@ -268,7 +268,7 @@ class Worlds:
             far = self._bind(
                 file, Request.BIND_INTERDOMAIN, DOMID_SELF, near, fake=(DOMID_SELF, theirs)
             )
-            file.twin.real.files.pass_by()
+            file.twin.real.files.settle()
             for port in (near, far):
                 if isinstance(port, int):
                     _same(self._of_port(file, Request.UNBIND, port), 0)
@@ -297,7 +297,7 @@ class Worlds:
             self._of_port(file, Request.NOTIFY, port)
         twin.real.guest.unpause()
         twin.fake.unpause()
-        self._pass_by()
+        self._settle()
         after = [self._read(file, 4096) for file in theirs]
         for real, fake in before:
             _same(real, fake)
@@ -347,9 +347,9 @@ class Worlds:
             return known[number // 8 % len(known)]
         return STRANGERS[number // 8 % len(STRANGERS)]
 
-    def _pass_by(self) -> None:
+    def _settle(self) -> None:
         for twin in self._twins:
-            twin.real.files.pass_by()
+            twin.real.files.settle()
 
     def _write(self, file: File, ports: list[int], ragged: bytes = b"") -> object:
         real = bytes(pack_ports(ports)) + ragged
@@ -358,7 +358,7 @@ class Worlds:
             _outcome(lambda: file.twin.real.files.write(file.fd, real.hex())),
             _outcome(lambda: file.opened.model.write(memoryview(fake))),
         )
-        file.twin.real.files.pass_by()
+        file.twin.real.files.settle()
         return outcome
 
     def _read(self, file: File, size: int) -> tuple[object, object]:
