@@ -13,7 +13,7 @@ def guest(backend: str, shared_guest: SharedGuest) -> RealGuest:  # noqa: ARG001
     return shared_guest.lend()
 
 
-def test_doctor_knows_where_it_is(guest: RealGuest) -> None:
+def test_doctor_reports_a_domu(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("doctor")
     assert (status, errors) == (0, ""), (output, errors)
     assert "domain: domU (" in output

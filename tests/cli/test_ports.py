@@ -27,7 +27,7 @@ def listed(*arguments: str, device: str) -> dict[str, Any]:
 
 
 def rows(*arguments: str, device: str) -> dict[str, list[str]]:
-    """Return the rows of the ports' table, by port, without the port."""
+    """Return the rows of the table of ports: the other cells, by port."""
     result = run("ports", *arguments, device=device)
     assert (result.returncode, result.stderr) == (0, "")
     head, *lines = result.stdout.partition("\n\n")[0].splitlines()
@@ -49,7 +49,7 @@ def test_each_port_is_a_row(device: str) -> None:
         assert table[str(waiting)][1] == "unbound"
         assert ":" not in table[str(waiting)][2]
         assert table[str(virq)][1:5] == ["virq", "-", "11", "ARGO"]
-        # Where the device's path is a fake's, it is that fake that is asked.
+        # With preload, the device's path is a fake's: then that fake gives the table.
         found = {port["port"]: port for port in listed(device=device)["ports"]}
         assert found[virq]["virq_name"] == "ARGO"
         assert found[near]["remote_port"] == far
@@ -86,7 +86,7 @@ def test_a_fake_knows_who_holds_what_and_what_is_pending(server: ServerProcess) 
 
 
 @pytest.mark.backends("real")
-def test_the_programs_that_have_the_device_are_named(device: str) -> None:
+def test_the_programs_that_have_the_device_open_are_listed(device: str) -> None:
     with running("watch", "--virq", "argo", "--banner", device=device) as other:
         assert other.line()
         table = listed(device=device)
