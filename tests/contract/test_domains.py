@@ -98,7 +98,7 @@ def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest, here: H
     if Virq.TIMER in here.held:  # on x86, where the guest's kernel has it, too
         with pytest.raises(FileExistsError):
             guest.bind("bind_virq", Virq.TIMER)
-    # One of dom0's, which Xen before 4.21 lets it bind; it never comes.
+    # Xen before 4.21 lets a guest bind a global VIRQ, but raises it in dom0 only.
     assert guest.bind("bind_virq", Virq.CON_RING)
 
 

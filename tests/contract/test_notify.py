@@ -106,7 +106,7 @@ def test_unmask_takes_any_number_of_ports(pair: Pair) -> None:
     pair.near.notify(pair.near_port)
     expect(pair.far, pair.far_port)
     pair.near.notify(pair.near_port)
-    # The driver takes a page at a time: the one that counts is in the third.
+    # The driver takes a page at a time: the masked port is in the third.
     assert pair.far.unmask([1] * 2500 + [pair.far_port]) == 2501
     expect(pair.far, pair.far_port)
     assert pair.far.unmask([]) == 0
