@@ -20,7 +20,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def tool(unavailable: Callable[[str], NoReturn]) -> None:
-    """End a test where the tool cannot be built."""
+    """Skip the tests where the tool cannot be built."""
     if reason := missing():
         unavailable(reason)
 
@@ -29,7 +29,7 @@ def tool(unavailable: Callable[[str], NoReturn]) -> None:
 def new_machine(
     backend: str, backend_server: ServerProcess | None
 ) -> Iterator[Callable[[], Machine]]:
-    """Give a dom0 for each strike."""
+    """A function that returns a dom0 for a strike."""
     if backend == "fake":
         yield FakeMachine
         reset_default()
@@ -44,6 +44,6 @@ def new_machine(
 
 @pytest.fixture
 def stride(pytestconfig: pytest.Config) -> int:
-    """Give the number of opcodes for one strike."""
+    """The option --stride: strike about once in so many opcodes."""
     stride: int = pytestconfig.getoption("--stride")
     return stride
