@@ -10,8 +10,8 @@ from pyxenevtchn.fake import preload
 
 from . import machines
 from .fake.server.process import ServerProcess, SharedServer, serving
-from .guests import SharedGuest
 from .limits import Limits
+from .real_guest import SharedGuest
 from .reaper import Reaper
 from .skips import XEN, Skips
 

@@ -56,7 +56,7 @@ def domain_builder(
     """Run the daemons that creating a domain needs, while the context lasts.
 
     Args:
-        unavailable: how to end a test where there is no toolstack.
+        unavailable: ends a test on a machine without the toolstack.
         has_consoles: whether xenconsoled runs.
 
     Yields:

@@ -3,7 +3,7 @@
 import pytest
 
 from ..command import running
-from ..guests import RealGuest, SharedGuest
+from ..real_guest import RealGuest, SharedGuest
 
 pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
 

@@ -12,8 +12,9 @@ from pyxenevtchn.opening import open_device as open_by_name
 
 from ..conftest import name_of
 from ..fake.server.process import ServerProcess
-from ..guests import Guest, SharedGuest, guest_of, guest_of_server
+from ..guests import Guest, guest_of, guest_of_server
 from ..here import FAKE, Here, real
+from ..real_guest import SharedGuest
 from .events import Pair, connect
 from .loops import LOOPS, Run, run_in
 

@@ -6,7 +6,8 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
-from ..guests import Event, Guest, RealGuest
+from ..guests import Event, Guest
+from ..real_guest import RealGuest
 from .events import TIMEOUT, Pair, expect, expect_nothing, until_gone
 
 pytestmark = pytest.mark.only("dom0")
@@ -206,7 +207,7 @@ def test_letting_a_stale_port_go_is_a_bug_of_the_kernel(guest: RealGuest, how: s
     guest.undergo("save")
     guest.undergo("restore")
     call = ("ioctl", fd, "unbind", port) if how == "unbind" else ("close", fd)
-    guest.last_words("raw", *call, end=BUG)
+    guest.crash_by("raw", *call, end=BUG)
 
 
 @only_real

@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import pytest
 
-from ..guests import running_guest
+from ..real_guest import running_guest
 from .machines import Machine, Reference, fake_machine, real_dom0, real_guest, real_machine
 
 # So few that sequences reach the limit.

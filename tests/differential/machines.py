@@ -20,9 +20,9 @@ from pyxenevtchn.fake.descriptor import PollDescriptor
 from pyxenevtchn.fake.model.configuration import Abi
 from pyxenevtchn.fake.model.driver import OpenFile
 
-from ..guests import RealGuest
 from ..here import has_fifo, has_silo, machine
 from ..raw_driver import RawFiles
+from ..real_guest import RealGuest
 
 # Free in any domain with few ports: the only number that a file may bind by BIND_STATIC.
 FREE_PORT = 4000

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from ..command import Running, running
-from ..guests import SharedGuest, running_guest
+from ..real_guest import SharedGuest, running_guest
 from .programs import EXAMPLES
 
 pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
