@@ -19,7 +19,7 @@ def test_doctor_reports_a_domu(guest: RealGuest) -> None:
     assert "domain: domU (" in output
 
 
-def test_a_domu_is_told_no_ports(guest: RealGuest) -> None:
+def test_a_domu_cannot_list_ports(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("ports")
     assert (status, output) == (1, "")
     assert "Hint: dom0 alone can ask for ports" in errors

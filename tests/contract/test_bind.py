@@ -120,7 +120,7 @@ def test_connecting_to_no_port(channel: EventChannel, port: int) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
-def test_connecting_to_a_port_that_cannot_be_had(pair: Pair) -> None:
+def test_connecting_to_a_port_that_is_not_unbound(pair: Pair) -> None:
     virq = pair.near.bind_virq(Virq.ARGO)
     free = pair.near.bind_unbound_port(DOMID_SELF)
     pair.near.unbind(free)
@@ -149,7 +149,7 @@ def test_the_port_that_connects_starts_with_one_event_pending(
     expect_nothing(fence, near, far)
 
 
-def test_unbinding_what_the_handle_has_not(pair: Pair) -> None:
+def test_unbinding_a_port_that_the_handle_does_not_have(pair: Pair) -> None:
     gone = pair.far.bind_unbound_port(DOMID_SELF)
     pair.far.unbind(gone)
     for port in (0, 1, gone, pair.near_port):

@@ -114,7 +114,7 @@ def test_the_ports_of_the_toolstacks_daemons_are_taken(channel: EventChannel, gu
 
 
 @pytest.mark.backends("real")
-def test_another_domains_ports_are_told_in_dom0(channel: EventChannel, guest: Guest) -> None:
+def test_dom0_can_list_another_domains_ports(channel: EventChannel, guest: Guest) -> None:
     theirs = guest.bind("bind_unbound_port", DOM0)
     near = channel.bind_interdomain(guest.domid, theirs)
     found = {port.port: port for port in port_table(guest.domid)}[theirs]

@@ -131,7 +131,9 @@ def test_what_was_in_the_ring_survives_and_what_was_masked_is_lost(
     guest.undergo("destroy")
 
 
-def test_a_bind_that_meets_a_stale_number_tells(channel: EventChannel, guest: Guest) -> None:
+def test_a_bind_that_gets_a_stale_number_shows_that_the_handle_is_stale(
+    channel: EventChannel, guest: Guest
+) -> None:
     near, far = connect(channel, guest)
     guest.undergo("save")
     guest.undergo("restore")

@@ -47,7 +47,7 @@ def test_an_unknown_request_is_enosys(channel: EventChannel, request_number: int
     assert caught.value.errno == errno.ENOSYS
 
 
-def test_the_library_would_stop_what_the_hypercall_cuts(
+def test_the_hypercall_cuts_a_domid_that_the_library_refuses(
     channel: EventChannel, open_channel: OpenChannel, here: Here
 ) -> None:
     """The hypercall uses 16 bits of a domid: 65536 more means the same domain."""

@@ -85,7 +85,7 @@ def test_notify_on_a_virq_port_is_refused(channel: EventChannel) -> None:
         channel.notify(port)
 
 
-def test_the_driver_would_say_nothing_to_notify_on_a_virq_port(open_device: OpenDevice) -> None:
+def test_the_driver_itself_accepts_notify_on_a_virq_port(open_device: OpenDevice) -> None:
     device: Device = open_device()
     try:
         port = device.ioctl(Request.BIND_VIRQ, Virq.ARGO)
@@ -94,7 +94,7 @@ def test_the_driver_would_say_nothing_to_notify_on_a_virq_port(open_device: Open
         device.close()
 
 
-def test_unmask_skips_what_it_does_not_know(pair: Pair) -> None:
+def test_unmask_skips_ports_that_the_handle_does_not_have(pair: Pair) -> None:
     pair.near.notify(pair.near_port)
     expect(pair.far, pair.far_port)
     pair.near.notify(pair.near_port)

@@ -38,7 +38,7 @@ def loop_of_its_own(channel: EventChannel) -> list[int]:
         (loop_of_its_own, False),
     ],
 )
-def test_a_leaver_wakes_the_thread_that_sleeps(
+def test_leaving_a_loop_wakes_a_waiting_thread(
     open_channel: OpenChannel, fence: Pair, waits: Wait, nonblocking: bool, leave: Leave
 ) -> None:
     near, far = open_channel(), open_channel(nonblocking=nonblocking)
