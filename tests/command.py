@@ -146,6 +146,11 @@ class Running:
         return Ended(status, output, self._errors.rest() if self._errors else "")
 
 
+def process_name(pid: int | str = "self") -> str:
+    """Return the name of a process."""
+    return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+
+
 def environment(device: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return a user's usual environment, with the device's name in it.
 
@@ -160,25 +165,20 @@ def run(
     *arguments: Argument, device: str = "fake:", more: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command to its end, with an empty standard input."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env=environment(device, more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=TIMEOUT,
-        check=False,
-    )
+    return _run([COMMAND, *arguments], environment(device, more))
 
 
 def shell(
     script: str, *, device: str = "fake:", more: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run a shell script; it finds the command as ``xenevtchn``."""
+    return _run(["bash", "-c", script], environment(device, {"PATH": PATH, **(more or {})}))
+
+
+def _run(command: list[Argument], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["bash", "-c", script],
-        env=environment(device, {"PATH": PATH, **(more or {})}),
+        command,
+        env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -39,14 +39,8 @@ def xenstored(unavailable: Callable[[str], NoReturn]) -> Iterator[None]:
     program = _programs(unavailable) / "xenstored"
     for needed in ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen"):
         Path(needed).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as folder:
-        pid_file = Path(folder, "pid")
-        # It goes into the background after it has bound its ports.
-        subprocess.run([program, "--pid-file", pid_file], check=True, timeout=TIMEOUT)
-        try:
-            yield
-        finally:
-            os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    with _daemon(program):
+        yield
 
 
 @contextmanager
@@ -67,17 +61,17 @@ def domain_builder(
         subprocess.run(
             [programs / "xen-init-dom0"], stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT
         )
-        with _xenconsoled(programs) if has_consoles else nullcontext():
+        with _daemon(programs / "xenconsoled") if has_consoles else nullcontext():
             yield programs
 
 
 @contextmanager
-def _xenconsoled(programs: Path) -> Iterator[None]:
+def _daemon(program: Path) -> Iterator[None]:
+    """Run a daemon of the toolstack while the context lasts."""
     with TemporaryDirectory() as folder:
         pid_file = Path(folder, "pid")
-        subprocess.run(
-            [programs / "xenconsoled", "--pid-file", pid_file], check=True, timeout=TIMEOUT
-        )
+        # It goes into the background after it has bound its ports.
+        subprocess.run([program, "--pid-file", pid_file], check=True, timeout=TIMEOUT)
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn.holders import processes
 
-from ..command import run, running
+from ..command import process_name, run, running
 from ..fake.server.process import ServerProcess
 
 FIELDS = ["port", "state", "vcpu", "remote_domid", "remote_port", "virq", "pirq"]
@@ -76,7 +76,7 @@ def test_a_fake_knows_who_holds_what_and_what_is_pending(server: ServerProcess) 
         assert rows(device=server.name(6))[str(connected)] == row
         table = listed("6", device=server.name())
         assert table["domid"] == 6
-        name = Path("/proc/self/comm").read_text().rstrip("\n")
+        name = process_name()
         assert table["programs"] == [{"name": name, "ports": 1, "pids": []}]
         printed = run("ports", device=server.name(6)).stdout.splitlines()
         assert printed[-2:] == [
@@ -91,7 +91,7 @@ def test_the_programs_that_have_the_device_open_are_listed(device: str) -> None:
         assert other.line()
         table = listed(device=device)
         assert table["domid"] is None
-        name = Path(f"/proc/{other.process.pid}/comm").read_text().rstrip("\n")
+        name = process_name(other.process.pid)
         (program,) = [each for each in table["programs"] if each["name"] == name]
         assert other.process.pid in program["pids"]
         assert program["ports"] >= 1
@@ -125,6 +125,6 @@ def test_the_processes_that_have_a_device_open_are_found() -> None:
         "-c", "exec 9</dev/full; echo; read end", program="/bin/sh", stdin=subprocess.PIPE
     ) as shell:
         shell.line()
-        name = Path(f"/proc/{shell.process.pid}/comm").read_text().rstrip("\n")
+        name = process_name(shell.process.pid)
         assert (shell.process.pid, name) in processes(device)
         assert shell.process.pid not in dict(processes(Path("/dev/zero").stat().st_rdev))

@@ -14,7 +14,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel
 from pyxenevtchn.cli.interrupts import Counter, Usage, compare, parse
 
-from ..command import on_terminal, run, running
+from ..command import on_terminal, process_name, run, running
 from ..fake.server.process import ServerProcess
 from ..limits import TIMEOUT
 from ..toolstack import xenstored
@@ -62,10 +62,7 @@ def test_it_shows_who_has_the_shared_fake_open(server: ServerProcess, device: st
         assert dt.datetime.fromisoformat(first["time"]).tzinfo is not None
         assert first["seconds"] >= 1
         # A script has its interpreter's name if the path of that has a space in it.
-        me, its = (
-            Path(f"/proc/{process}/comm").read_text().rstrip("\n")
-            for process in ("self", other.process.pid)
-        )
+        me, its = process_name(), process_name(other.process.pid)
         assert owners(first) == {
             name: {"owner": name, "ports": ports, "events": 0, "total": 0}
             for name, ports in collections.Counter([me, its]).items()
