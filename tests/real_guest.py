@@ -100,22 +100,22 @@ class RealGuest(Guest):
         self._attach()
 
     def call(self, method: str, *arguments: object) -> object:
-        self._say(method, *arguments)
-        said = []
+        self._send(method, *arguments)
+        output = []
         while line := self._console.output.line_or_rest():
             if line.startswith(ANSWER):
                 result, number = json.loads(line.removeprefix(ANSWER))
                 if number:
                     raise OSError(number, os.strerror(number))
                 return result
-            said.append(line)
+            output.append(line)
         self.lives = False
-        raise AssertionError(f"the guest has ended. Its console: {''.join(said)}")
+        raise AssertionError(f"the guest has ended. Its console: {''.join(output)}")
 
     def crash_by(self, method: str, *arguments: object, end: str) -> str:
         """Make a call that crashes its kernel; return the console's output up to a text."""
         self.lives = False
-        self._say(method, *arguments)
+        self._send(method, *arguments)
         return self._console.until(end)
 
     def xenevtchn(self, *arguments: str) -> tuple[int, str, str]:
@@ -176,7 +176,7 @@ class RealGuest(Guest):
             check=False,
         )
 
-    def _say(self, method: str, *arguments: object) -> None:
+    def _send(self, method: str, *arguments: object) -> None:
         try:
             self._console.write(json.dumps([method, *arguments]) + "\n")
         except BrokenPipeError:
