@@ -25,9 +25,9 @@ class Ended(NamedTuple):
     """A process that has ended.
 
     Attributes:
-        status: its exit status, or a signal's number negated.
-        output: what was not read yet of its standard output, or of its terminal.
-        errors: its standard error, if that is not the terminal.
+        status: its exit status, or the negated number of the signal that ended it.
+        output: the rest of its standard output, or of its terminal, that was not read before.
+        errors: its standard error; empty if that is the terminal.
     """
 
     status: int
@@ -36,10 +36,10 @@ class Ended(NamedTuple):
 
 
 class Stream:
-    """What a process writes.
+    """The output of a process.
 
     Attributes:
-        timeout: how many seconds may pass without any of it.
+        timeout: how many seconds to wait for more of it.
     """
 
     def __init__(self, fd: int) -> None:
@@ -48,26 +48,26 @@ class Stream:
         self._read = b""
 
     def until(self, text: str) -> str:
-        """Return what is written until this text has been."""
+        """Read up to and including a text; return what was read."""
         wanted = text.encode()
         while wanted not in self._read:
-            assert self._more(), f"no {text!r} came, but {self._read!r} and then the end"
+            assert self._more(), f"the output ended before {text!r}, after {self._read!r}"
         return self._take(self._read.index(wanted) + len(wanted))
 
     def line_or_rest(self) -> str:
-        """Return the next line, or what is written until the end where that comes first."""
+        """Return the next line, or the rest if the output ends before the line does."""
         while b"\n" not in self._read and self._more():
             pass
         return self._take(self._read.find(b"\n") + 1 or len(self._read))
 
     def rest(self) -> str:
-        """Return what is written until the end."""
+        """Read to the end of the output; return what was read."""
         while self._more():
             pass
         return self._take(len(self._read))
 
     def type(self, text: str) -> None:
-        """Type, where it is a terminal."""
+        """Type a text, if this is a terminal."""
         os.write(self._fd, text.encode())
 
     def _take(self, length: int) -> str:
@@ -77,16 +77,16 @@ class Stream:
     def _more(self) -> bool:
         poller = select.poll()
         poller.register(self._fd, select.POLLIN)
-        assert poller.poll(self.timeout * 1000), f"nothing came after {self._read!r}"
+        assert poller.poll(self.timeout * 1000), f"no more output after {self._read!r}"
         more = b""
-        with suppress(OSError):  # EIO: everybody has closed the terminal
+        with suppress(OSError):  # EIO: no process has the terminal open any more
             more = os.read(self._fd, 1 << 16)
         self._read += more
         return bool(more)
 
 
 class Running:
-    """A process that runs.
+    """A running process.
 
     Attributes:
         process: the process.
@@ -99,15 +99,15 @@ class Running:
         self._errors = process.stderr and Stream(process.stderr.fileno())
 
     def line(self) -> str:
-        """Return the next line that it writes, without its end."""
+        """Return the next line of its output, without the line's end."""
         return self.until("\n").rstrip("\r\n")
 
     def until(self, text: str) -> str:
-        """Return what it writes until it has written this text."""
+        """Read its output up to and including a text; return what was read."""
         return self.output.until(text)
 
     def error_line(self) -> str:
-        """Return the next line of its standard error, without its end."""
+        """Return the next line of its standard error, without the line's end."""
         assert self._errors
         return self._errors.until("\n").rstrip("\n")
 
@@ -121,7 +121,7 @@ class Running:
         self.process.stdin.write(text.encode())
 
     def close_input(self) -> None:
-        """End its standard input."""
+        """Close its standard input."""
         assert self.process.stdin
         self.process.stdin.close()
 
@@ -130,51 +130,55 @@ class Running:
         self.process.send_signal(number)
 
     def interrupt(self) -> Ended:
-        """Send it what Ctrl-C does, and wait for its end.
+        """Send it the signal of Ctrl-C, and wait for its end.
 
-        It comes as the process waits: what comes just before a call into C may be heard after it.
+        The signal is sent while the process sleeps: Python may handle a signal that comes just
+        before a call into C only after the call.
         """
         until_process_asleep(self.process)
         self.signal(signal.SIGINT)
         return self.end()
 
     def end(self) -> Ended:
-        """Wait until it has ended."""
+        """Wait for its end."""
         output = self.output.rest()
         status = self.process.wait(TIMEOUT)
         return Ended(status, output, self._errors.rest() if self._errors else "")
 
 
+def process_name(pid: int | str = "self") -> str:
+    """Return the name of a process."""
+    return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+
+
 def environment(device: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a user who has the device's name in it, and nothing special."""
-    odd = {"NO_COLOR", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}
-    mine = {name: value for name, value in os.environ.items() if name not in odd}
+    """Return a user's usual environment, with the device's name in it.
+
+    Variables that change what a command prints are left out.
+    """
+    unusual = {"NO_COLOR", "PYTHONUNBUFFERED", "PYTHONWARNINGS"}
+    mine = {name: value for name, value in os.environ.items() if name not in unusual}
     return {**mine, "XENEVTCHN_DEVICE": device, "TERM": "xterm", **(more or {})}
 
 
 def run(
     *arguments: Argument, device: str = "fake:", more: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the command to its end; nobody is at its standard input."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env=environment(device, more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=TIMEOUT,
-        check=False,
-    )
+    """Run the command to its end, with an empty standard input."""
+    return _run([COMMAND, *arguments], environment(device, more))
 
 
 def shell(
     script: str, *, device: str = "fake:", more: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a script, in which xenevtchn is the command."""
+    """Run a shell script; it finds the command as ``xenevtchn``."""
+    return _run(["bash", "-c", script], environment(device, {"PATH": PATH, **(more or {})}))
+
+
+def _run(command: list[Argument], env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["bash", "-c", script],
-        env=environment(device, {"PATH": PATH, **(more or {})}),
+        command,
+        env=env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -207,7 +211,7 @@ def running(
 
 
 def running_python(text: str, *arguments: Argument) -> AbstractContextManager[Running]:
-    """Start a program of Python, whose standard input is a pipe; kill it if it has not ended."""
+    """Start a Python program with a pipe as standard input; kill it if it has not ended."""
     return running("-c", text, *arguments, program=sys.executable, stdin=subprocess.PIPE)
 
 

@@ -1,4 +1,4 @@
-"""Threads, child processes and signals: a test waits for each, and for none of them for ever."""
+"""Threads, child processes and signals in tests: each is waited for, with a time limit."""
 
 import os
 import re
@@ -17,18 +17,19 @@ from .limits import TIMEOUT
 
 Handler = Callable[[int, FrameType | None], object]
 
-# Until this has passed it is worth asking whether a thread sleeps.
-_PATIENCE = 5.0
+# How long to wait for a thread or process to sleep, in seconds.
+_SLEEP_TIMEOUT = 5.0
 
-# Short, so that it strikes in the midst of calls; in seconds.
+# Between two alarms, in seconds: short, so that they come in the middle of calls.
 _INTERVAL = 0.0003
 
+# How many handlers may run at once, one inside the other.
 _NESTED = 3
 
 
 @contextmanager
 def threads(*calls: Callable[[], object]) -> Iterator[list[threading.Thread]]:
-    """Run each call in a thread of its own; in the end they have returned, and none has raised."""
+    """Run each call in a thread of its own; at the end check that all returned and none raised."""
     failures: list[BaseException] = []
 
     def guarded(call: Callable[[], object]) -> None:
@@ -37,7 +38,7 @@ def threads(*calls: Callable[[], object]) -> Iterator[list[threading.Thread]]:
         except BaseException as error:  # noqa: BLE001 - raised below
             failures.append(error)
 
-    # Daemons: one that hangs does not keep the interpreter from its end.
+    # Daemons: a thread that hangs does not keep the interpreter from exiting.
     started = [threading.Thread(target=guarded, args=(call,), daemon=True) for call in calls]
     for thread in started:
         thread.start()
@@ -51,9 +52,9 @@ def threads(*calls: Callable[[], object]) -> Iterator[list[threading.Thread]]:
 
 @contextmanager
 def child(call: Callable[[], object]) -> Iterator[None]:
-    """Run a call in a child of os.fork(); in the end it has returned and not raised."""
+    """Run a call in a child of os.fork(); at the end check that it returned and did not raise."""
     with warnings.catch_warnings():
-        # Python 3.12 and later: that other threads run, pytest-xdist's, may be a deadlock.
+        # Python 3.12 and later warns: the threads of pytest-xdist may cause a deadlock.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -79,9 +80,9 @@ def child(call: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def struck(handler: Handler) -> Iterator[None]:
-    """Have a signal's handler called once, when a call of the body sleeps in the kernel.
+    """Call a signal's handler once, while a call in the body sleeps in the kernel.
 
-    Where no call of it does, the handler is not called.
+    If no call sleeps, the handler is not called.
     """
     target = threading.main_thread()
     over = threading.Event()
@@ -97,7 +98,7 @@ def struck(handler: Handler) -> Iterator[None]:
     try:
         yield
     finally:
-        # What comes too late is for nobody.
+        # Ignore a signal that comes too late.
         signal.signal(signal.SIGALRM, lambda _number, _frame: None)
         over.set()
         striker.join(TIMEOUT)
@@ -106,13 +107,13 @@ def struck(handler: Handler) -> Iterator[None]:
 
 @contextmanager
 def alarms(count: int, call: Callable[[], object]) -> Iterator[Callable[[], int]]:
-    """Have a signal's handler make a call so many times, in the midst of whatever the body does.
+    """Make a call ``count`` times from a signal's handler, at any point of the body.
 
-    Handlers interrupt each other, though no more than three at once: a machine on which they take
-    longer than the time between two signals would see no end of it.
+    Handlers interrupt each other, but at most three at once: where a handler takes longer than the
+    time between two signals, they would never end.
 
     Yields:
-        What tells how many times are left.
+        A function that returns how many calls are left.
     """
     left = count
     depth = 0
@@ -142,19 +143,20 @@ def alarms(count: int, call: Callable[[], object]) -> Iterator[Callable[[], int]
 def until_asleep(thread: threading.Thread, over: threading.Event | None = None) -> None:
     """Wait until a thread sleeps in the kernel, for anything but a lock or a server's answer.
 
-    Where the kernel does not tell, or something else is over first, that is enough.
+    Give up when ``over`` is set, or after some seconds: not every kernel shows where a thread
+    sleeps.
     """
     waits_in = Path(f"/proc/self/task/{thread.native_id}/wchan")
     _until_asleep(waits_in, over.is_set if over else lambda: False)
 
 
 def until_process_asleep(process: "subprocess.Popen[bytes]") -> None:
-    """Wait until a process's first thread sleeps like that, or the process has ended."""
+    """Do the same for a process's first thread; give up when the process has ended."""
     _until_asleep(Path(f"/proc/{process.pid}/wchan"), lambda: process.poll() is not None)
 
 
 def _until_asleep(waits_in: Path, is_over: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _SLEEP_TIMEOUT
     while time.monotonic() < end and not is_over():
         function = waits_in.read_text()
         if function != "0" and not re.search("futex|unix_stream", function):

@@ -10,12 +10,12 @@ from pyxenevtchn.fake import preload
 
 from . import machines
 from .fake.server.process import ServerProcess, SharedServer, serving
-from .guests import SharedGuest
 from .limits import Limits
+from .real_guest import SharedGuest
 from .reaper import Reaper
 from .skips import XEN, Skips
 
-# Preloaded, the fake is at the real device's path, and is opened as that is.
+# With preload, the fake is at the real device's path and is opened like the real device.
 BACKENDS = ("fake", "server", "preload", "real")
 DEVICE_NODE = "/dev/xen/evtchn"
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device",
         choices=BACKENDS,
-        help="run the contract on this device alone; with real, a test that cannot run fails",
+        help="run the contract on this device only; with real, a test that cannot run fails",
     )
     parser.addoption(
         "--examples",
@@ -40,14 +40,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seconds",
         type=float,
         default=1e9,
-        help="how long each differential test goes on at most",
+        help="how long each differential test runs at most",
     )
     parser.addoption(
         "--may-skip",
         action="append",
         metavar="NEED",
         default=[],
-        help="what this machine lacks: a test that is skipped for want of anything else fails",
+        help="what this machine lacks: a test that is skipped for any other reason fails",
     )
     parser.addoption(
         "--soak", type=float, default=2.0, metavar="SECONDS", help="how long the soak test lasts"
@@ -57,13 +57,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=1,
         metavar="OPCODES",
-        help="strike at random, once for about so many opcodes; 1 strikes everywhere",
+        help="strike at random, about once in so many opcodes; 1 strikes at every opcode",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # What a script starts in the background ignores Ctrl-C, and under nohup a hangup; so would all
-    # that is started here.
+    # A process that a script starts in the background ignores SIGINT, and under nohup SIGHUP. The
+    # processes that the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -73,8 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Skips(config.getoption("--may-skip")))
     config.addinivalue_line(
         "markers",
-        "backends(*names, on_demand=()): the devices that a contract test can be run on, and those"
-        " on which it takes so long that it has to be asked for by --device",
+        "backends(*names, on_demand=()): the devices that a contract test can run on, and those on"
+        " which it takes so long that it runs only if --device names them",
     )
     config.addinivalue_line("markers", machines.MARKER)
 
@@ -87,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     possible, late = (marker.args, marker.kwargs.get("on_demand", ())) if marker else (BACKENDS, ())
     names = [name for name in BACKENDS if name in possible and chosen in {None, name}]
     if chosen is None and "preload" in names and not HAS_DEVICE:
-        # It stands in for the real one; a test without it says what it lacks.
+        # Run on the preloaded device instead of the real one; it skips if it is not preloaded.
         names = [name for name in names if name != "real"]
     if chosen is None:
         names = [name for name in names if name not in late]
@@ -98,7 +98,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what can be shown on another device, or in another machine, alone."""
+    """Deselect the tests that need another device or another machine."""
     chosen = config.getoption("--device")
     others = [
         item
@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
-    """End a test that lacks something: skipped, but failed where the real device was asked for."""
+    """End a test that lacks something: skip it, or fail it where ``--device real`` was given."""
 
     def end(reason: str) -> NoReturn:
         if pytestconfig.getoption("--device") == "real":
@@ -126,7 +126,7 @@ def unavailable(pytestconfig: pytest.Config) -> Callable[[str], NoReturn]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_preloaded() -> None:
-    """What tests start is not preloaded into, nor finds a fake, unless a test says so."""
+    """Start the tests' processes without preload and without a fake, unless a test sets them."""
     os.environ.pop("LD_PRELOAD", None)
     os.environ.pop(preload.VARIABLE, None)
 
@@ -143,7 +143,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSe
 def shared_guest(
     request: pytest.FixtureRequest, unavailable: Callable[[str], NoReturn]
 ) -> Iterator[SharedGuest]:
-    """The domain beside dom0 of the tests on a real device, if they ask for one."""
+    """The guest of the tests on a real device that use one."""
     shared = SharedGuest(request.param or "none", unavailable)
     yield shared
     shared.stop()
@@ -151,14 +151,14 @@ def shared_guest(
 
 @pytest.fixture
 def server(shared_server: SharedServer) -> Iterator[ServerProcess]:
-    """A server that others use before and after: it is clean in the end."""
+    """A server that tests share, one after the other; each must leave it clean."""
     with shared_server.lend() as lent:
         yield lent
 
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server to be done with as one likes."""
+    """A server for one test, which may stop or break it."""
     with serving(tmp_path / "socket") as started:
         yield started
 
@@ -178,7 +178,10 @@ def backend(request: pytest.FixtureRequest, unavailable: Callable[[str], NoRetur
 def backend_server(
     backend: str, shared_server: SharedServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[ServerProcess | None]:
-    """The server of the backends that have one, clean in the end; what is started sees it too."""
+    """The server of the backends that have one; the test must leave it clean.
+
+    With preload, the processes that the test starts use it too.
+    """
     if backend not in {"server", "preload"}:
         yield None
         return
@@ -190,7 +193,7 @@ def backend_server(
 
 
 def name_of(backend: str, server: ServerProcess | None) -> str:
-    """What a backend's device is called, in dom0."""
+    """Return the name of a backend's device, in dom0."""
     if backend == "server" and server:
         return server.name()
     return "fake:" if backend == "fake" else DEVICE_NODE

@@ -1,6 +1,6 @@
-"""The one process of another domain: does what dom0 says, a line of JSON each.
+"""The only process of a guest: executes commands from dom0, a line of JSON each.
 
-Run with an argument, it names the files that it needs, and does nothing else.
+With an argument it only prints the paths of the files that it needs.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from pyxenevtchn.cli.root import COMMANDS
 
 from .raw_driver import RawFiles
 
-# What the kernel prints on the same console starts with something else.
+# The prefix of an answer; the kernel's lines on the same console start with something else.
 ANSWER = "answer: "
 
 
@@ -22,7 +22,7 @@ _COMMAND = "from pyxenevtchn.cli import main; main()"
 
 
 def use_up(channel: EventChannel) -> list[int]:
-    """Bind ports until there are no more; return the highest and the errno."""
+    """Bind ports until that fails; return the highest port and the errno."""
     highest = 0
     while True:
         try:
@@ -32,12 +32,17 @@ def use_up(channel: EventChannel) -> list[int]:
 
 
 def main() -> None:
-    """Answer each line, ``[METHOD, ARGUMENT...]``, by ``[RESULT, ERRNO]``.
+    """Answer each line, ``[METHOD, ARGUMENT...]``, with ``[RESULT, ERRNO]``.
 
-    The method is one of an EventChannel's; or "open", for a new EventChannel; or "use_up"; or
-    "raw", for a method of RawFiles; or "xenevtchn", to run that with the arguments, for its exit
-    status and what it writes; or "resumed", to wait until the domain was resumed; or "echo", for
-    the arguments; or "crash", for the kernel to crash.
+    A method is one of EventChannel's, or one of these:
+
+    - "open": replace the EventChannel by a new one;
+    - "use_up": bind all ports that are left;
+    - "raw": call a method of RawFiles;
+    - "xenevtchn": run the command; the result is its exit status, output and errors;
+    - "resumed": wait until the domain was resumed;
+    - "echo": return the arguments;
+    - "crash": crash the kernel.
     """
     resumes = Resumes()
     channel = EventChannel.open()
@@ -81,18 +86,18 @@ def _run(arguments: list[str]) -> tuple[int, str, str]:
 
 
 def _names(library: Path) -> list[str]:
-    """Return the names by which the loader may look for a library: links to the file, if any."""
+    """Return the paths at which the loader may look for a library: its links, or the file."""
     name = library.name.partition(".so")[0]
     links = [link for link in library.parent.glob(f"{name}.so.*") if link.is_symlink()]
     return [str(link) for link in links if link.samefile(library)] or [str(library)]
 
 
 def files() -> list[str]:
-    """Return the paths of the modules that are loaded for all this, and of the libraries."""
+    """Return the paths of all modules and shared libraries that the agent loads."""
     Resumes().close()
     EventChannel.open().close()
     commands = [f"pyxenevtchn.cli.commands.{command.replace('-', '_')}" for command in COMMANDS]
-    for module in ("difflib", *commands):  # click loads that when it parses arguments
+    for module in ("difflib", *commands):  # click loads difflib when it parses arguments
         importlib.import_module(module)
     modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}

@@ -20,7 +20,7 @@ class Here:
     Attributes:
         domid: its number.
         held: the VIRQs that its kernel has bound.
-        silo: whether Xen's policy is XSM SILO, which lets guests connect with dom0 alone.
+        silo: whether Xen's policy is XSM SILO, under which guests can connect to dom0 only.
     """
 
     domid: int
@@ -28,41 +28,41 @@ class Here:
     silo: bool = False
 
 
-# dom0 of a fake.
+# A fake's dom0.
 FAKE = Here(0, frozenset(DOM0_KERNEL_VIRQS["pv"]))
 
 
 def machine() -> Machine:
-    """Tell which kind of domain this is: a dom0's name stands for a guest that is like it."""
+    """Return the type of this domain; a guest has the name of the dom0 of the same type."""
     if platform.machine() == "aarch64":
         return "arm64"
     return "pv" if _TYPE.read_text().strip() == "PV" else "pvh"
 
 
 def is_dom0() -> bool:
-    """Tell whether this is a dom0, or no domain at all."""
+    """Return whether this is a dom0, or a machine without Xen."""
     return not _CAPABILITIES.exists() or "control_d" in _CAPABILITIES.read_text()
 
 
 def has_fifo() -> bool:
-    """Tell whether this domain's event channels have the FIFO ABI, and not the 2-level one."""
+    """Return whether this domain's event channels use the FIFO ABI, not the 2-level one."""
     return "xen.fifo_events=0" not in _COMMAND_LINE.read_text().split()
 
 
 def has_lsevtchn() -> bool:
-    """Tell whether the toolstack lists ports: Xen's for Arm does not."""
+    """Return whether the toolstack has lsevtchn: Xen's toolstack for Arm does not have it."""
     return is_dom0() and machine() != "arm64"
 
 
 def has_silo() -> bool:
-    """Tell whether Xen's policy is XSM SILO: Debian's Xen for Arm has it by default."""
+    """Return whether Xen's policy is XSM SILO: it is the default of Debian's Xen for Arm."""
     return machine() == "arm64"
 
 
 @cache
 def real() -> Here:
     """Return this domain."""
-    # A guest's kernel has a timer of Xen's, on x86, and another console.
+    # On x86 a guest's kernel binds VIRQ_TIMER too; its console is an interdomain port, not a VIRQ.
     held = {Virq.TIMER} & {*DOM0_KERNEL_VIRQS[machine()]}
     if is_dom0():
         held |= {*DOM0_KERNEL_VIRQS[machine()]}
@@ -72,7 +72,7 @@ def real() -> Here:
 
 
 def _domid() -> int:
-    """Return the one domid by which this domain can connect to its own port."""
+    """Return this domain's number: the only domid by which it can connect to its own port."""
     with EventChannel.open() as channel:
         port = channel.bind_unbound_port(DOMID_SELF)
         for domid in range(DOMID_FIRST_RESERVED):

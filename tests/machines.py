@@ -1,4 +1,4 @@
-"""What some machines alone have: the tests of that, and the guests of the tests with a guest."""
+"""Which tests run on which machine, and with which guests."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import pytest
 
 from .here import has_fifo, has_lsevtchn, is_dom0
 
-# The static channels of tools/xenvm --static: the two ends of one in dom0; and dom0's ends of those
-# whose other ends are in a guest that echoes, and that sends an event in each second.
+# The static channels of tools/xenvm --static: both ends of one that is within dom0; dom0's end of
+# one to a guest that answers each event; dom0's end of one to a guest that sends an event a second.
 NEAR, FAR, TO_ECHO, TO_TICK = 10, 11, 12, 13
 
-MARKER = "only(what): a test of what not every domain is or has: dom0, fifo, lsevtchn, static"
+MARKER = "only(what): a test that needs what not every domain has: dom0, fifo, lsevtchn, static"
 
 _REAL_HAS = {"dom0": is_dom0, "fifo": has_fifo, "lsevtchn": has_lsevtchn}
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add the options that say what the machine has."""
+    """Add the options that describe the machine."""
     parser.addoption(
         "--guests",
         default="pv-1",
@@ -31,23 +31,23 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def has(config: pytest.Config, item: pytest.Item) -> bool:
-    """Tell whether this machine has what a test is of."""
+    """Return whether this machine has what a test's ``only`` marker names."""
     marker = item.get_closest_marker("only")
     if marker is None:
         return True
     if marker.args == ("static",):
-        # Where the option is wrong, their ports are the kernel's: no guess, then.
+        # Never guess: on another machine these ports may be the kernel's.
         return bool(config.getoption("--static"))
     return config.getoption("--device") != "real" or _REAL_HAS[marker.args[0]]()
 
 
 def parametrize_guests(metafunc: pytest.Metafunc, backends: Sequence[str]) -> None:
-    """Have a test run with each kind of real guest, and once on each other device."""
+    """Run a test with each kind of real guest, and once on each other device."""
     guests: list[str] = metafunc.config.getoption("--guests").split(",")
     cases = [
         pytest.param(backend, guest, id=f"{backend}-{guest}" if guest else backend)
         for backend in backends
         for guest in (guests if backend == "real" else [None])
     ]
-    # Of the module's scope, so that all tests with one guest come before those with the next.
+    # With the module's scope, all tests with one guest run before those with the next.
     metafunc.parametrize(("backend", "shared_guest"), cases, indirect=True, scope="module")

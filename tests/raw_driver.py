@@ -1,6 +1,6 @@
-"""The real driver by bare system calls: nothing of this project is between a test and it.
+"""The real driver by plain system calls, without this project's library.
 
-A table of open files, which another domain's agent can have as well as a test (see guest_agent).
+RawFiles is used by tests in dom0 and by the agent in a guest (see guest_agent).
 """
 
 import errno
@@ -15,7 +15,7 @@ from pyxenevtchn import DOMID_SELF, Request
 NODE = "/dev/xen/evtchn"
 TIMEOUT = 100.0
 
-# Of <xen/evtchn.h>: _IOC(_IOC_NONE, 'E', number, size of the struct), and the struct's fields.
+# From <xen/evtchn.h>: _IOC(_IOC_NONE, 'E', number, size of the struct), and the struct's fields.
 _REQUESTS = {
     Request.BIND_VIRQ: (0x44500, "I"),
     Request.BIND_INTERDOMAIN: (0x84501, "II"),
@@ -26,19 +26,19 @@ _REQUESTS = {
     Request.RESTRICT_DOMID: (0x24506, "H"),
     Request.BIND_STATIC: (0x44507, "I"),
 }
-# The FIFO ABI's array of channels grows by so many.
+# The kernel's array of channels grows by so many with the FIFO ABI.
 _CHANNELS_PAGE = 1024
 _MOST_CHANNELS = 131072
 
 
 class RawFiles:
-    """Open files of the driver, by their descriptors; and a fence."""
+    """Open files of the driver, by descriptor, and a connected pair of ports as a fence."""
 
     def __init__(self) -> None:
         self._fence: tuple[int, int, int] | None = None
 
     def open(self) -> int:
-        """Open one, non-blocking; return its descriptor."""
+        """Open the device, non-blocking; return the descriptor."""
         return os.open(NODE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def dup(self, fd: int) -> int:
@@ -50,37 +50,37 @@ class RawFiles:
         os.close(fd)
 
     def ioctl(self, fd: int, request: str, *arguments: int) -> int:
-        """Make a request; the arguments are its struct's fields."""
+        """Make a request; the arguments are the fields of its struct."""
         number, fields = _REQUESTS[Request(request)]
         result: int = fcntl.ioctl(fd, number, bytearray(struct.pack(f"={fields}", *arguments)))
         return result
 
     def read(self, fd: int, size: int) -> list[int]:
-        """Read so many bytes; return the ports."""
+        """Read at most ``size`` bytes; return the ports in them."""
         return array("I", os.read(fd, size)).tolist()
 
     def write(self, fd: int, data: str) -> int:
-        """Write bytes, of hexadecimal digits; return how many the driver took."""
+        """Write bytes, given as hexadecimal digits; return how many the driver took."""
         return os.write(fd, bytes.fromhex(data))
 
     def poll(self, fd: int) -> int:
-        """Tell what poll says of POLLIN and POLLERR."""
+        """Return what poll(2) reports of POLLIN and POLLERR."""
         poller = select.poll()
         poller.register(fd, select.POLLIN)
         return dict(poller.poll(0)).get(fd, 0)
 
     def channels(self) -> int:
-        """Tell how many channels the kernel is ready for: UNBIND is EINVAL from there on."""
+        """Return how many channels the kernel has room for: UNBIND above that is EINVAL."""
         fd = self.open()
         pages = range(_CHANNELS_PAGE, _MOST_CHANNELS, _CHANNELS_PAGE)
         ready = next((n for n in pages if self._is_out_of_range(fd, n)), _MOST_CHANNELS)
         os.close(fd)
         return ready
 
-    def pass_by(self) -> None:
-        """Wait until everything that was sent to this domain so far has arrived.
+    def settle(self) -> None:
+        """Wait until all events sent to this domain so far have arrived.
 
-        A connected pair of a file of its own is the fence: its event comes after every earlier one.
+        The fence is a connected pair on a file of its own: its event comes after all earlier ones.
         """
         if self._fence is None:
             fd = self.open()

@@ -1,8 +1,8 @@
-"""Kills what the tests have started, once their process has ended, however it ended.
+"""Kill the processes that the tests started, after the tests' process has ended in any way.
 
-Whatever the tests start has a variable in its environment, and so has whatever that starts. A
-process beside the tests, the reaper, reads a pipe to which nobody writes. The pipe ends with the
-tests' process, even after SIGKILL; then the reaper kills everything that has the variable.
+Each process that the tests start inherits a variable in its environment. A separate process, the
+reaper, reads a pipe that is never written to. The pipe ends with the tests' process, even after
+SIGKILL; then the reaper kills each process that has the variable.
 
 The tests' process starts this file as a program.
 """
@@ -19,18 +19,19 @@ from pathlib import Path
 
 _VARIABLE = "PYXENEVTCHN_TESTS"
 
-# Longer than a process takes to die, unless the kernel cannot end it.
-_PATIENCE = 30.0
+# How long to kill processes, in seconds: longer than a process takes to die, unless the kernel
+# cannot end it.
+_TIMEOUT = 30.0
 
 
 class Reaper:
-    """A plugin of pytest: what this process starts from now on ends with it at the latest."""
+    """A pytest plugin: a process that is started from now on ends with this one at the latest."""
 
     def __init__(self) -> None:
-        # A process of xdist has the mark of the one that has started it.
+        # A worker of xdist has the mark of the process that started it.
         self._before = os.environ.pop(_VARIABLE, None)
         mark = secrets.token_hex(8)
-        # In a session of its own: no signal to the tests' process group is for it.
+        # In a session of its own, so that it gets no signal to the tests' process group.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, mark],
             stdin=subprocess.PIPE,
@@ -45,23 +46,23 @@ class Reaper:
         del os.environ[_VARIABLE]
         if self._before is not None:
             os.environ[_VARIABLE] = self._before
-        self._process.communicate(timeout=2 * _PATIENCE)
+        self._process.communicate(timeout=2 * _TIMEOUT)
 
 
 def _marked(mark: str) -> Iterator[int]:
-    """Go through the living processes that have the mark."""
+    """Yield the processes that have the mark."""
     wanted = f"{_VARIABLE}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it is another user's, or it has ended
+        with contextlib.suppress(OSError):  # the process is another user's, or has ended
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 yield int(folder.name)
 
 
 def main() -> None:
-    """Wait for the end of standard input; kill what has the mark that is the argument."""
+    """Wait for the end of standard input; then kill the processes with the mark in argv."""
     sys.stdin.buffer.read()
-    deadline = time.monotonic() + _PATIENCE
-    # Again and again: what is killed may have started something meanwhile.
+    deadline = time.monotonic() + _TIMEOUT
+    # Repeatedly: a process may have started another one before it was killed.
     while (found := list(_marked(sys.argv[1]))) and time.monotonic() < deadline:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):

@@ -1,8 +1,7 @@
-"""A plugin of pytest: no test is skipped that could run on this machine.
+"""A pytest plugin: fails tests that are skipped although they could run on this machine.
 
 The reason of a skip is what the test needs, "needs SOMETHING" or "needs SOMETHING: more about it".
-Where --may-skip names what a machine is known to lack, a test that is skipped for want of anything
-else fails.
+--may-skip names what the machine lacks; a test that is skipped for any other need fails.
 """
 
 from collections.abc import Generator, Sequence
@@ -17,10 +16,10 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 class Skips:
-    """Fails what is skipped for want of something else.
+    """Fails the tests and modules that are skipped for another need.
 
     Args:
-        lacking: what this machine lacks; if nothing is named, anything.
+        lacking: what this machine lacks; if empty, every skip is allowed.
     """
 
     def __init__(self, lacking: Sequence[str]) -> None:

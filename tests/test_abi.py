@@ -18,7 +18,7 @@ def test_the_machine_check_virq_has_its_x86_name() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "RING", "VIRQ_", "-1", "5", "24", 5, 24, -1])
-def test_what_is_no_virq_is_refused_with_the_names(text: str | int) -> None:
+def test_an_unknown_virq_is_refused_with_the_known_names(text: str | int) -> None:
     with pytest.raises(ValueError, match=r"no VIRQ is called.*TIMER.*ARCH_7"):
         Virq.parse(text)
 

@@ -1,4 +1,4 @@
-"""The errno, the class, the message and the hint of what the driver refuses."""
+"""The errno, class, message and hint of a request that the driver refuses."""
 
 import errno
 
@@ -22,7 +22,7 @@ DEVICE = "/dev/xen/evtchn"
         ("read", (4096,), errno.EFBIG, RingOverflow),
     ],
 )
-def test_the_errno_and_its_natural_class(
+def test_an_error_has_the_class_of_its_errno(
     operation: str, arguments: tuple[int, ...], number: int, kind: type[OSError]
 ) -> None:
     error = operation_error(operation, arguments, number, DEVICE)
@@ -87,7 +87,7 @@ def test_what_the_configuration_forbids(
         (errno.ESRCH, True, "xl list"),
     ],
 )
-def test_what_it_takes_to_ask_xen(number: int, is_open: bool, word: str) -> None:
+def test_the_hint_says_what_access_to_privcmd_needs(number: int, is_open: bool, word: str) -> None:
     (hint,) = privcmd_error(OSError(number, "", DEVICE), is_open=is_open).__notes__
     assert word in hint
 

@@ -1,4 +1,4 @@
-"""The compiled numbers against the _IOC rule, worked out independently; the stub against both."""
+"""The compiled request numbers against the _IOC rule, and the stub against the compiled module."""
 
 import ast
 import ctypes
@@ -43,7 +43,7 @@ def test_request_numbers(
     assert getattr(_ffi.lib, f"IOCTL_{request_.name}") == expected
 
 
-def test_every_request_is_laid_out_above_and_has_its_function() -> None:
+def test_every_request_is_in_the_layout_and_has_its_function() -> None:
     assert {request for request, _, _ in LAYOUT} == set(Request)
     for request in Request:
         assert callable(getattr(_ffi.lib, request))

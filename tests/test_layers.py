@@ -1,4 +1,4 @@
-"""The modules import downwards only, by the tables of layers in CONTRIBUTING.md."""
+"""Each module imports only modules above it in the tables of layers in CONTRIBUTING.md."""
 
 import ast
 import os
@@ -10,13 +10,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "pyxenevtchn/"
 MODULES = {str(path.relative_to(ROOT)): path for path in (ROOT / PACKAGE).rglob("*.py")}
 
-# A name that begins with fake: opens a fake, and a fake's domain opens handles. So this goes up,
-# inside a function, and only when such a name is opened.
+# The only exception: opening.py opens a fake for a name that begins with "fake:", and a fake's
+# domain opens handles. The import is inside a function, and runs only for such a name.
 UP = {("pyxenevtchn/opening.py", "pyxenevtchn/fake/__init__.py")}
 
 
 def layers() -> list[str]:
-    """The modules in the tables' order; the line before a table names the folder it is about."""
+    """Return the modules in the tables' order; the line before a table names its folder."""
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## The layers")[2]
     tables = section.partition("\nThe tests:")[0]
     folder, named = "", []
@@ -29,7 +29,7 @@ def layers() -> list[str]:
 
 
 def imported(module: str) -> Iterator[str]:
-    """The package's modules that a module imports, wherever it does, for types too."""
+    """Yield the package's modules that a module imports, also inside functions and for types."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = Path(module).parents[node.level - 1].joinpath(*(node.module or "").split("."))
@@ -38,13 +38,13 @@ def imported(module: str) -> Iterator[str]:
                 yield next((each for each in found if each in MODULES), "")
 
 
-def test_every_module_with_code_has_its_layer() -> None:
+def test_every_module_with_code_is_in_the_tables() -> None:
     code = {name: ast.parse(path.read_text()).body for name, path in MODULES.items()}
-    # An __init__.py with a docstring alone imports nothing.
+    # An __init__.py with only a docstring imports nothing.
     assert sorted(layers()) == sorted(name for name, body in code.items() if len(body) > 1)
 
 
-def test_every_import_goes_down() -> None:
+def test_no_module_imports_one_below_it() -> None:
     height = {name: number for number, name in enumerate(layers())}
     arrows = {(name, other) for name in MODULES for other in imported(name) if other}
     assert {(name, other) for name, other in arrows if height[other] >= height[name]} == UP

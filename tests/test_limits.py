@@ -1,4 +1,4 @@
-"""A run of the tests ends, and leaves no process behind, whatever becomes of it."""
+"""A test run ends and leaves no process behind, also when a test hangs or the run is killed."""
 
 import os
 import signal
@@ -119,5 +119,5 @@ def test_a_run_that_dies_leaves_no_server_behind(
         assert written.until("\n") == "serving fake:unix:socket\n"
         if end == "server.wait()":
             tests.signal(signal.SIGKILL)
-        # It ends with those who could write there, the server and its guardian.
+        # The pipe ends when no process has it open: the server and its guardian have ended.
         assert written.rest() == ""

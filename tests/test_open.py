@@ -1,4 +1,4 @@
-"""Opening by name, and what is said when it cannot be."""
+"""Opening a device by name, and the errors of that."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ def test_no_permission(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "folder"])
-def test_what_is_no_device(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_no_device(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     {"file": path.touch, "fifo": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
     before = descriptors()

@@ -23,7 +23,7 @@ in_every_public_module = pytest.mark.parametrize(
 
 
 def public_members(module: ModuleType) -> dict[str, object]:
-    """The public names, and those of the public classes' own members, but for enums' values."""
+    """Return a module's public names and its public classes' members, without enum values."""
     members: dict[str, object] = {name: getattr(module, name) for name in module.__all__}
     for owner in list(members.values()):
         if isinstance(owner, type):
@@ -43,7 +43,7 @@ def test_the_public_names_are_sorted_and_exist(module: ModuleType) -> None:
 
 
 @in_every_public_module
-def test_what_is_not_listed_is_private(module: ModuleType) -> None:
+def test_every_name_outside_all_is_private(module: ModuleType) -> None:
     ours = {
         name
         for name, value in vars(module).items()
@@ -61,7 +61,7 @@ def test_every_public_name_is_described(module: ModuleType) -> None:
         if (callable(value) or isinstance(value, property)) and not inspect.getdoc(value)
     }
     seam = {*vars(Device), *Device.__annotations__}
-    assert undescribed <= seam  # a FakeDevice's methods are described there
+    assert undescribed <= seam  # Device describes the methods of FakeDevice
 
 
 @pytest.mark.parametrize("module", [pyxenevtchn, fake], ids=lambda module: module.__name__)
@@ -77,7 +77,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert pyxenevtchn.__version__ == project["version"]
 
 
-def test_importing_loads_only_what_everybody_needs() -> None:
+def test_importing_loads_only_what_every_user_needs() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", "import pyxenevtchn, sys; print(*sys.modules)"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The fixtures, as those who install the package use them."""
+"""The fixtures of the pytest plugin, in a user's tests."""
 
 import pytest
 
@@ -102,7 +102,7 @@ def test_a_leak_is_the_tests_error(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*AssertionError*"])
 
 
-def test_nothing_happens_to_tests_that_do_not_ask(pytester: pytest.Pytester) -> None:
+def test_tests_without_the_fixtures_are_not_affected(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys

@@ -1,4 +1,4 @@
-"""A skip fails, where the test could run."""
+"""A test that is skipped fails where it could run."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def run(
     return pytester.runpytest_subprocess(timeout=NESTED_TIMEOUT)
 
 
-def test_what_this_machine_lacks_is_skipped_and_nothing_else(
+def test_only_a_test_that_needs_what_the_machine_lacks_may_be_skipped(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = run(pytester, monkeypatch, ["a real Xen", "groff"])
@@ -72,7 +72,7 @@ def test_a_module_that_is_skipped_fails_too(
     result.stdout.fnmatch_lines(["skipped, where it could run: needs groff"])
 
 
-def test_where_nothing_is_said_to_lack_all_may_be_skipped(
+def test_every_test_may_be_skipped_where_no_lack_is_named(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(pytester, monkeypatch, []).assert_outcomes(skipped=4, xfailed=1)

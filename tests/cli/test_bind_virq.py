@@ -13,7 +13,7 @@ pytestmark = pytest.mark.backends("server")
 
 
 @pytest.mark.parametrize("name", ["CON_RING", "virq-con-ring", "8"])
-def test_it_says_the_port_and_then_the_events(server: ServerProcess, name: str) -> None:
+def test_it_prints_the_port_and_then_the_events(server: ServerProcess, name: str) -> None:
     with running("bind-virq", name, device=server.name()) as process:
         found = re.fullmatch(r"port (\d+) is virq:CON_RING", process.line())
         assert found
@@ -39,11 +39,11 @@ def test_no_event_in_time_is_status_3(device: str) -> None:
     assert re.fullmatch(r"port \d+ is virq:ARGO\n", result.stdout)
 
 
-def test_the_time_is_enough_without_a_count(device: str) -> None:
+def test_without_a_count_the_timeout_is_success(device: str) -> None:
     assert run("bind-virq", "argo", "-t", "0", device=device).returncode == 0
 
 
-def test_one_that_is_held_is_one_line_and_a_hint(device: str) -> None:
+def test_a_virq_that_is_bound_already_is_one_line_and_a_hint(device: str) -> None:
     with EventChannel.open(device) as channel:
         channel.bind_virq(Virq.DOM_EXC)
         result = run("bind-virq", "3", device=device)
@@ -53,7 +53,7 @@ def test_one_that_is_held_is_one_line_and_a_hint(device: str) -> None:
     assert re.match("Hint: a VIRQ can be bound once in a domain[;:] .*DOM_EXC", hint)
 
 
-def test_one_that_xen_has_not_is_one_line_and_a_hint(device: str) -> None:
+def test_a_virq_that_xen_does_not_have_is_an_error(device: str) -> None:
     result = run("bind-virq", "24", device=device)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: {device}: bind_virq(virq=24): Invalid argument\n")
@@ -61,7 +61,7 @@ def test_one_that_xen_has_not_is_one_line_and_a_hint(device: str) -> None:
 
 @pytest.mark.backends("fake")
 @pytest.mark.parametrize("virq", ["nope", "", "4294967296", "-1", "9" * 5000, "٣", "8.0"])
-def test_what_is_no_virq_is_wrong_usage(virq: str) -> None:
+def test_an_unknown_virq_is_wrong_usage(virq: str) -> None:
     result = run("bind-virq", virq)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("Usage: xenevtchn bind-virq ")

@@ -1,4 +1,4 @@
-"""Completion, in the shells themselves."""
+"""Completion, in each shell."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from ..limits import TIMEOUT
 
 pytestmark = pytest.mark.backends("fake")
 
-# Completes the words that it is given, as bash does at a Tab after the last one.
+# Completes its arguments, as bash does at a Tab after the last word.
 BASH = """
 eval "$(_XENEVTCHN_COMPLETE=bash_source xenevtchn)"
 COMP_WORDS=(xenevtchn "$@") COMP_CWORD=$#
@@ -85,7 +85,7 @@ def test_fish_completes() -> None:
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
-def test_packagers_can_have_the_scripts(name: str) -> None:
+def test_packagers_can_get_the_completion_scripts(name: str) -> None:
     result = shell(f"_XENEVTCHN_COMPLETE={name}_source xenevtchn")
     assert (result.returncode, result.stderr) == (0, "")
     assert "_XENEVTCHN_COMPLETE=" in result.stdout

@@ -45,7 +45,7 @@ def test_a_fake_can_be_used_anywhere(device: str) -> None:
     )
 
 
-def test_a_report_has_all_that_a_maintainer_asks_for() -> None:
+def test_a_report_has_the_fields_that_a_maintainer_needs() -> None:
     _, told = findings(device="fake:")
     assert list(told) == ["version", "python", "machine", "usable", "device", "findings"]
     assert told["version"] in run("--version").stdout
@@ -74,7 +74,7 @@ def test_a_real_device_can_be_used(device: str) -> None:
 
 
 @pytest.mark.backends("preload")
-def test_ports_that_cannot_be_known_are_no_fault(device: str) -> None:
+def test_a_port_table_that_cannot_be_read_is_no_fault(device: str) -> None:
     _, told = findings(device=device)
     assert told["usable"]
     ports = told["findings"]["ports"]
@@ -83,7 +83,7 @@ def test_ports_that_cannot_be_known_are_no_fault(device: str) -> None:
 
 
 @pytest.mark.backends("fake")
-def test_for_people_it_is_a_line_each_and_the_sum_of_it() -> None:
+def test_as_text_it_is_a_line_for_each_finding_and_a_summary() -> None:
     result = run("doctor")
     assert (result.returncode, result.stderr) == (0, "")
     *lines, last = result.stdout.splitlines()
@@ -114,9 +114,9 @@ def test_a_node_that_is_something_else_is_status_1(tmp_path: Path, kind: str) ->
 
 @pytest.fixture
 def node_of_root() -> Iterator[Path]:
-    """A device node that root alone may open, where everybody may look."""
+    """A device node that only root may open, in a folder that every user may read."""
     if os.geteuid() != 0:
-        pytest.skip("needs root: it makes a device node, and becomes somebody else")
+        pytest.skip("needs root: it makes a device node, and becomes another user")
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         node = Path(folder, "evtchn")
@@ -129,7 +129,7 @@ def node_of_root() -> Iterator[Path]:
 
 @pytest.mark.backends("fake")
 def test_no_permission_is_status_1_and_a_hint(node_of_root: Path) -> None:
-    # Whoever it becomes may not be able to load the project any more.
+    # Load everything first: the other user may have no access to the project's files.
     load = "from pyxenevtchn.cli import root; import os, pyxenevtchn.cli.commands.doctor"
     run = "os.setuid(65534); root.xenevtchn(['doctor'])"
     result = subprocess.run(
@@ -148,7 +148,7 @@ def test_no_permission_is_status_1_and_a_hint(node_of_root: Path) -> None:
 
 
 def machine(root: Path, **files: str) -> Path:
-    """Make a tree with these files, by paths with __ for a slash."""
+    """Create files below a folder; in their names ``__`` stands for a slash."""
     for name, text in files.items():
         path = root / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def test_dom0_and_domu(tmp_path: Path, features: str, kind: str) -> None:
 
 
 @pytest.mark.backends("fake")
-def test_another_hypervisor_is_no_xen(tmp_path: Path) -> None:
+def test_another_hypervisor_is_named(tmp_path: Path) -> None:
     told = hints(DEVICE_NODE, machine(tmp_path, sys__hypervisor__type="kvm\n"))
     assert told["xen"].text == "this machine runs under kvm, not Xen"
     assert "XENEVTCHN_DEVICE=fake:" in (told["xen"].hint or "")
@@ -184,7 +184,7 @@ def test_another_hypervisor_is_no_xen(tmp_path: Path) -> None:
 
 
 @pytest.mark.backends("fake")
-def test_a_node_that_is_missing_or_another_drivers(tmp_path: Path) -> None:
+def test_a_node_that_is_missing_or_belongs_to_another_driver(tmp_path: Path) -> None:
     root = machine(tmp_path, proc__misc=" 61 xen/evtchn\n")
     missing = root / "dev" / "evtchn"
     node = hints(str(missing), root)["node"]

@@ -3,7 +3,7 @@
 import pytest
 
 from ..command import running
-from ..guests import RealGuest, SharedGuest
+from ..real_guest import RealGuest, SharedGuest
 
 pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
 
@@ -13,13 +13,13 @@ def guest(backend: str, shared_guest: SharedGuest) -> RealGuest:  # noqa: ARG001
     return shared_guest.lend()
 
 
-def test_doctor_knows_where_it_is(guest: RealGuest) -> None:
+def test_doctor_reports_a_domu(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("doctor")
     assert (status, errors) == (0, ""), (output, errors)
     assert "domain: domU (" in output
 
 
-def test_a_domu_is_told_no_ports(guest: RealGuest) -> None:
+def test_a_domu_cannot_list_ports(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("ports")
     assert (status, output) == (1, "")
     assert "Hint: dom0 alone can ask for ports" in errors

@@ -1,4 +1,4 @@
-"""tools/man: the manual page, made of the commands' help."""
+"""tools/man: the manual page, generated from the commands' help."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.backends("fake")
 def page() -> str:
     result = subprocess.run(
         [sys.executable, SCRIPT],
-        # The program is what finds its own modules beside it, as Python has it unless told not to.
+        # The script imports modules beside it: Python allows that unless PYTHONSAFEPATH is set.
         env=environment("", {"SOURCE_DATE_EPOCH": "1700000000", "PYTHONSAFEPATH": ""}),
         capture_output=True,
         text=True,
@@ -60,7 +60,7 @@ def walk(path: str, group: click.Group) -> list[tuple[str, click.Command]]:
 @pytest.mark.parametrize(
     "checker", [["mandoc", "-Tlint"], ["groff", "-ww", "-man", "-Tutf8", "-z"]], ids=lambda c: c[0]
 )
-def test_what_sets_manual_pages_has_nothing_to_say(page: str, checker: list[str]) -> None:
+def test_programs_that_format_manual_pages_find_no_error(page: str, checker: list[str]) -> None:
     if not shutil.which(checker[0]):
         pytest.skip(f"needs {checker[0]}")
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""What holds for every command: streams, statuses, signals, colours, and no traceback."""
+"""What all commands have in common: streams, statuses, signals, colours, and no traceback."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from ..command import on_terminal, run, running, shell
 
 pytestmark = pytest.mark.backends("fake")
 
-# Each writes something to standard output and ends by itself.
+# Each writes to standard output and ends by itself.
 WRITERS = [
     "--version",
     "--help",
@@ -35,7 +35,7 @@ def test_a_pipe_that_is_closed_ends_it_quietly(command: str) -> None:
     assert (result.returncode, result.stderr) == (1, "")
 
 
-def test_a_pipe_that_closes_ends_what_would_go_on_for_ever() -> None:
+def test_a_pipe_that_closes_ends_an_endless_command() -> None:
     result = shell("xenevtchn ping -i 0 | head -n 3; echo ${PIPESTATUS[0]}")
     *lines, status = result.stdout.splitlines()
     assert (len(lines), status, result.stderr) == (3, "1", "")
@@ -48,7 +48,7 @@ def test_a_full_disk_is_one_line(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", WRITERS)
-def test_closed_streams_are_no_matter(command: str) -> None:
+def test_closed_streams_do_not_matter(command: str) -> None:
     result = shell(f"xenevtchn {command} <&- >&-")
     assert (result.returncode, result.stderr) == (0, "")
     result = shell(f"xenevtchn {command} <&- >&- 2>&-")
@@ -56,19 +56,19 @@ def test_closed_streams_are_no_matter(command: str) -> None:
 
 
 @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full"])
-def test_an_error_that_cannot_be_told_is_still_a_status(streams: str) -> None:
+def test_an_error_that_cannot_be_printed_still_sets_the_status(streams: str) -> None:
     result = shell(f"xenevtchn --device /nowhere ping {streams}")
     assert (result.returncode, result.stdout, result.stderr) == (1, "", "")
 
 
-def test_nobody_at_the_input_to_answer_is_no() -> None:
+def test_a_question_with_a_closed_input_aborts() -> None:
     result = shell("xenevtchn --device /dev/null virqs --probe <&-")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.endswith("Aborted!\n")
 
 
 def test_each_line_is_written_at_once() -> None:
-    # What waits for more of them would wait for ever.
+    # Each command writes one line and then waits: a line in a buffer would never come.
     for command in (["bind-virq", "argo"], ["pong", "0"], ["ping", "-i", "60"]):
         with running(*command) as process:
             assert process.line()
@@ -112,7 +112,7 @@ def test_signals_end_it_quietly(command: list[str], number: int, status: int) ->
         ("fake serve --socket socket", signal.SIGHUP, 0),
     ],
 )
-def test_more_of_the_same_signal_change_nothing(
+def test_the_same_signal_many_times_changes_nothing(
     command: str,
     number: int,
     status: int,
@@ -149,7 +149,7 @@ def test_python_runs_it_as_a_module() -> None:
 
 
 def test_ctrl_c_while_it_still_loads(tmp_path: Path) -> None:
-    # A click that is interrupted as it is imported.
+    # A module that is found instead of click, and is interrupted while it is imported.
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
     result = run("ping", more={"PYTHONPATH": str(tmp_path)})
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
@@ -174,7 +174,7 @@ def test_any_locale_will_do(command: str) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-# What is no UTF-8, as Python's own functions have it.
+# Bytes that are not UTF-8, as Python passes them in a string.
 GARBAGE = os.fsdecode(b"x\xff\xfe")
 
 HUGE = "9" * 5000
@@ -228,7 +228,7 @@ HUGE = "9" * 5000
         else str(value)
     ),
 )
-def test_garbage_is_no_traceback(arguments: list[str], status: int) -> None:
+def test_garbage_gives_no_traceback(arguments: list[str], status: int) -> None:
     result = run(*arguments)
     assert "Traceback" not in result.stderr
     assert result.returncode == status, result.stderr
@@ -238,12 +238,12 @@ def test_garbage_is_no_traceback(arguments: list[str], status: int) -> None:
 def test_what_the_terminal_cannot_show_is_escaped(encoding: str) -> None:
     result = run("pong", "Ж", more={"PYTHONIOENCODING": encoding})
     assert (result.returncode, result.stdout) == (2, "")
-    # click makes UTF-8 of ASCII.
+    # Where the encoding is ASCII, click uses UTF-8.
     shown = "Ж" if encoding == "ascii" else "\\u0416"
     assert f"'{shown}' is no domid" in result.stderr
 
 
-def test_a_name_that_is_no_utf8_comes_out_as_it_came_in(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_printed_unchanged(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff"
     with running("fake", "serve", "--socket", path) as server:
         server.line()

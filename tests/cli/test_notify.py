@@ -15,8 +15,8 @@ pytestmark = pytest.mark.backends("server")
 
 
 @pytest.mark.backends("server", "preload", "real")
-def test_it_meets_a_watch_in_another_process(device: str) -> None:
-    # Domain 0 is what both run in.
+def test_it_reaches_a_watch_in_another_process(device: str) -> None:
+    # Both run in domain 0.
     with running("watch", "--unbound", "0", "--banner", "-n", "1", device=device) as watch:
         port = watch.line().split()[1]
         result = run("notify", f"0:{port}", device=device)
@@ -26,7 +26,7 @@ def test_it_meets_a_watch_in_another_process(device: str) -> None:
     assert ended.output.endswith(f" {port} unbound:0\n")
 
 
-def test_many_come_one_by_one_and_the_port_is_let_go(device: str) -> None:
+def test_several_events_come_one_by_one_and_the_port_is_released(device: str) -> None:
     with EventChannel.open(device) as channel:
         port = channel.bind_unbound_port(DOMID_SELF)
         for _ in range(2):
@@ -50,7 +50,7 @@ def test_a_static_port_is_notified(tmp_path: Path) -> None:
             assert channel.wait(0) == [50]
 
 
-def test_one_that_somebody_holds_is_refused_and_says_what_to_do(device: str) -> None:
+def test_a_port_that_is_in_use_is_refused_with_a_hint(device: str) -> None:
     with EventChannel.open(device) as channel:
         near = channel.bind_unbound_port(DOMID_SELF)
         far = channel.bind_interdomain(DOMID_SELF, near)
@@ -63,11 +63,11 @@ def test_one_that_somebody_holds_is_refused_and_says_what_to_do(device: str) -> 
             assert "notify it from the program that holds the peer" in hints[-1]
 
 
-def test_a_static_port_that_another_program_has_is_a_kernel_bug(tmp_path: Path) -> None:
+def test_a_static_port_of_another_program_is_a_kernel_bug(tmp_path: Path) -> None:
     with serving(tmp_path / "xen", "--linux", "6.12") as server:
         channel = EventChannel.open(server.name())
         port = channel.bind_unbound_port(DOMID_SELF)
-        # The kernel lets it, but the first of the two that lets the port go takes it from both.
+        # The kernel allows it, but the first of the two to release the port takes it from both.
         assert run("notify", "--static", str(port), device=server.name()).returncode == 0
         with pytest.raises(KernelBug, match=f"port {port}"):
             channel.close()
@@ -82,7 +82,7 @@ def test_a_kernel_without_static_ports_says_so(device: str) -> None:
     assert "static ports need Linux 6.6 or newer" in result.stderr
 
 
-def test_a_port_alone_is_no_address_and_says_what_to_do() -> None:
+def test_a_port_without_a_domain_is_refused_with_a_hint() -> None:
     result = run("notify", "24")
     assert (result.returncode, result.stdout) == (2, "")
     assert "lacks the domain, DOM:PORT" in result.stderr
@@ -120,8 +120,8 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert result.stderr.startswith("Usage: xenevtchn notify [OPTIONS] [DOM:PORT]\n")
 
 
-def test_a_static_port_of_a_real_device_wants_the_users_word() -> None:
-    # No device is opened before the word is there.
+def test_a_static_port_of_a_real_device_needs_the_users_confirmation() -> None:
+    # Without it no device is opened, so any device will do here.
     result = run("notify", "--static", "500", device="/dev/null")
     assert (result.returncode, result.stdout) == (2, "")
     assert "--yes-this-port-is-mine" in result.stderr

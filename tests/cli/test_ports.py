@@ -10,7 +10,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 from pyxenevtchn.holders import processes
 
-from ..command import run, running
+from ..command import process_name, run, running
 from ..fake.server.process import ServerProcess
 
 FIELDS = ["port", "state", "vcpu", "remote_domid", "remote_port", "virq", "pirq"]
@@ -27,7 +27,7 @@ def listed(*arguments: str, device: str) -> dict[str, Any]:
 
 
 def rows(*arguments: str, device: str) -> dict[str, list[str]]:
-    """Return the rows of the ports' table, by port, without the port."""
+    """Return the rows of the table of ports: the other cells, by port."""
     result = run("ports", *arguments, device=device)
     assert (result.returncode, result.stderr) == (0, "")
     head, *lines = result.stdout.partition("\n\n")[0].splitlines()
@@ -49,7 +49,7 @@ def test_each_port_is_a_row(device: str) -> None:
         assert table[str(waiting)][1] == "unbound"
         assert ":" not in table[str(waiting)][2]
         assert table[str(virq)][1:5] == ["virq", "-", "11", "ARGO"]
-        # Where the device's path is a fake's, it is that fake that is asked.
+        # With preload, the device's path is a fake's: then that fake gives the table.
         found = {port["port"]: port for port in listed(device=device)["ports"]}
         assert found[virq]["virq_name"] == "ARGO"
         assert found[near]["remote_port"] == far
@@ -76,7 +76,7 @@ def test_a_fake_knows_who_holds_what_and_what_is_pending(server: ServerProcess) 
         assert rows(device=server.name(6))[str(connected)] == row
         table = listed("6", device=server.name())
         assert table["domid"] == 6
-        name = Path("/proc/self/comm").read_text().rstrip("\n")
+        name = process_name()
         assert table["programs"] == [{"name": name, "ports": 1, "pids": []}]
         printed = run("ports", device=server.name(6)).stdout.splitlines()
         assert printed[-2:] == [
@@ -86,12 +86,12 @@ def test_a_fake_knows_who_holds_what_and_what_is_pending(server: ServerProcess) 
 
 
 @pytest.mark.backends("real")
-def test_the_programs_that_have_the_device_are_named(device: str) -> None:
+def test_the_programs_that_have_the_device_open_are_listed(device: str) -> None:
     with running("watch", "--virq", "argo", "--banner", device=device) as other:
         assert other.line()
         table = listed(device=device)
         assert table["domid"] is None
-        name = Path(f"/proc/{other.process.pid}/comm").read_text().rstrip("\n")
+        name = process_name(other.process.pid)
         (program,) = [each for each in table["programs"] if each["name"] == name]
         assert other.process.pid in program["pids"]
         assert program["ports"] >= 1
@@ -125,6 +125,6 @@ def test_the_processes_that_have_a_device_open_are_found() -> None:
         "-c", "exec 9</dev/full; echo; read end", program="/bin/sh", stdin=subprocess.PIPE
     ) as shell:
         shell.line()
-        name = Path(f"/proc/{shell.process.pid}/comm").read_text().rstrip("\n")
+        name = process_name(shell.process.pid)
         assert (shell.process.pid, name) in processes(device)
         assert shell.process.pid not in dict(processes(Path("/dev/zero").stat().st_rdev))

@@ -1,4 +1,4 @@
-"""The commands on static event channels, which tools/xenvm --arch arm64 --static has."""
+"""The commands on static event channels, those of tools/xenvm --arch arm64 --static."""
 
 import pytest
 

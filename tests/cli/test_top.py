@@ -14,7 +14,7 @@ import pytest
 from pyxenevtchn import DOMID_SELF, EventChannel
 from pyxenevtchn.cli.interrupts import Counter, Usage, compare, parse
 
-from ..command import on_terminal, run, running
+from ..command import on_terminal, process_name, run, running
 from ..fake.server.process import ServerProcess
 from ..limits import TIMEOUT
 from ..toolstack import xenstored
@@ -31,15 +31,15 @@ ERR:          3
 
 
 @pytest.mark.backends("fake")
-def test_the_kernels_lines_are_understood() -> None:
+def test_the_lines_of_proc_interrupts_are_parsed() -> None:
     assert parse(INTERRUPTS) == [Counter(44, "xenstored", 19), Counter(45, "qemu system x", 11)]
     assert parse("") == []
 
 
 @pytest.mark.backends("fake")
-def test_two_samples_give_what_came_in_between() -> None:
+def test_two_samples_give_the_events_between_them() -> None:
     before = [Counter(1, "a", 10), Counter(2, "b", 50), Counter(3, "gone", 9)]
-    # Interrupt 2 was bound again in between, and 4 is new.
+    # In between, interrupt 2 was bound again and 4 is new.
     after = [Counter(1, "a", 13), Counter(2, "b", 20), Counter(4, "a", 2)]
     assert compare(before, after) == [Usage("b", 1, 20, 20), Usage("a", 2, 5, 15)]
 
@@ -61,11 +61,8 @@ def test_it_shows_who_has_the_shared_fake_open(server: ServerProcess, device: st
         first = json.loads(top.line())
         assert dt.datetime.fromisoformat(first["time"]).tzinfo is not None
         assert first["seconds"] >= 1
-        # A script's name is its interpreter's where the path of that has a space in it.
-        me, its = (
-            Path(f"/proc/{process}/comm").read_text().rstrip("\n")
-            for process in ("self", other.process.pid)
-        )
+        # A script has its interpreter's name if the path of that has a space in it.
+        me, its = process_name(), process_name(other.process.pid)
         assert owners(first) == {
             name: {"owner": name, "ports": ports, "events": 0, "total": 0}
             for name, ports in collections.Counter([me, its]).items()
@@ -77,7 +74,7 @@ def test_it_shows_who_has_the_shared_fake_open(server: ServerProcess, device: st
             assert channel.wait(TIMEOUT) == [port]
             channel.unmask(port)
         events = 0
-        while events < 6:  # with the one that a new connection starts with
+        while events < 6:  # one more than were sent: a new connection starts with an event
             mine = owners(json.loads(top.line()))[me]
             events += mine["events"]
         assert mine["ports"] == 2 + (me == its)
@@ -118,7 +115,7 @@ def test_a_fake_of_its_own_has_no_owners() -> None:
 
 
 @pytest.mark.backends("fake")
-def test_no_event_channel_in_the_kernel_is_said() -> None:
+def test_it_warns_if_the_kernel_has_no_event_channel() -> None:
     if "evtchn:" in Path("/proc/interrupts").read_text():
         pytest.skip("needs a machine without event channels")
     result = run("top", "--once", "--json", device="")

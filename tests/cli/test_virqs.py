@@ -1,4 +1,4 @@
-"""xenevtchn virqs, and what it asks before it probes."""
+"""xenevtchn virqs, and its question before a probe."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from pyxenevtchn import EventChannel, Virq
 from ..command import on_terminal, run
 from ..fake.server.process import ServerProcess, serving
 
-# It is asked before anything is opened, so any name will do.
+# The question comes before the device is opened, so any name will do.
 NODE = "/dev/null"
 QUESTION = f"Bind and unbind each VIRQ on {NODE}? [y/N]: "
 
@@ -18,19 +18,19 @@ IN_DOM0S_KERNEL = {"TIMER", "CONSOLE", "PCPU_STATE", "ARCH_0"}
 
 
 def cells(output: str) -> list[list[str]]:
-    """Split a table into its cells; a space is part of one, two are none."""
+    """Split a table into its cells, which are at least two spaces apart."""
     return [re.split(r" {2,}", line) for line in output.splitlines()]
 
 
 def states(output: str) -> dict[str, str]:
-    """Return the state of each VIRQ that a probe found."""
+    """Return each VIRQ's state, from the output of a probe."""
     head, *rows = cells(output)
     assert head == ["NUMBER", "STATE", "NAME", "SCOPE", "USUAL HOLDER", "MEANING"]
     return {row[2]: row[1] for row in rows}
 
 
 @pytest.mark.backends("fake")
-def test_each_is_a_row() -> None:
+def test_each_virq_is_a_row() -> None:
     head, *rows = cells(run("virqs").stdout)
     assert head == ["NUMBER", "NAME", "SCOPE", "USUAL HOLDER", "MEANING"]
     assert [row[:3] for row in rows] == [[str(int(virq)), virq.name, virq.scope] for virq in Virq]
@@ -58,7 +58,7 @@ def test_the_holders_are_those_of_the_machine(
 
 
 @pytest.mark.backends("real")
-def test_the_real_machines_holders_are_those_that_hold(device: str) -> None:
+def test_the_virqs_listed_as_the_kernels_are_held_on_a_real_machine(device: str) -> None:
     _, *rows = cells(run("virqs", device=device).stdout)
     with EventChannel.open(device) as channel:
         for row in rows:
@@ -68,7 +68,7 @@ def test_the_real_machines_holders_are_those_that_hold(device: str) -> None:
 
 
 @pytest.mark.backends("server")
-def test_a_probe_tells_which_are_free_and_leaves_them_so(server: ServerProcess) -> None:
+def test_a_probe_shows_which_are_free_and_leaves_them_free(server: ServerProcess) -> None:
     with EventChannel.open(server.name()) as channel:
         channel.bind_virq(Virq.CON_RING)
         found = states(run("virqs", "--probe", device=server.name()).stdout)
@@ -90,7 +90,7 @@ def test_a_probe_of_a_real_device_asks_first(device: str) -> None:
 
 @pytest.mark.backends("fake")
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "nothing", "end of input"])
-def test_no_is_no(answer: str) -> None:
+def test_any_answer_but_yes_aborts(answer: str) -> None:
     with on_terminal("virqs", "--probe", device=NODE) as process:
         process.until(QUESTION)
         process.type(answer)
@@ -103,7 +103,7 @@ def test_no_is_no(answer: str) -> None:
 def test_ctrl_c_at_the_question_is_status_130() -> None:
     with on_terminal("virqs", "--probe", device=NODE) as process:
         process.until(QUESTION)
-        # Python sees a Ctrl-C between its question and its read with the next key alone.
+        # If Ctrl-C comes between question and read, Python handles it only at the next key.
         process.type("\x03\n")
         ended = process.end()
     assert ended.status == 130
@@ -111,7 +111,7 @@ def test_ctrl_c_at_the_question_is_status_130() -> None:
 
 
 @pytest.mark.backends("fake")
-def test_nobody_to_ask_is_no() -> None:
+def test_without_an_input_it_aborts() -> None:
     result = run("virqs", "--probe", device=NODE)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == f"{QUESTION}Aborted!\n"

@@ -22,20 +22,20 @@ pytestmark = pytest.mark.backends("server")
 
 @pytest.fixture
 def peer(device: str) -> Iterator[EventChannel]:
-    """A handle for the other ends."""
+    """A handle for the other ends of the watched ports."""
     with EventChannel.open(device) as channel:
         yield channel
 
 
 def connect(peer: EventChannel, watch: Running) -> tuple[int, str]:
-    """Read the banner of an unbound port and connect to that; return our port and its number."""
+    """Read the banner of an unbound port and connect to it; return our port and that port."""
     found = re.fullmatch(r"port (\d+) is unbound:(self|\d+)", watch.line())
     assert found
     return peer.bind_interdomain(DOMID_SELF, int(found[1])), found[1]
 
 
 @pytest.mark.backends("server", "preload", "real")
-def test_each_event_is_a_line_that_is_there_at_once(device: str, peer: EventChannel) -> None:
+def test_each_event_is_a_line_that_is_written_at_once(device: str, peer: EventChannel) -> None:
     with running("watch", "--unbound", "self", "--banner", device=device) as watch:
         ours, port = connect(peer, watch)
         for _ in range(3):
@@ -58,7 +58,7 @@ def test_json_is_an_object_on_each_line(device: str, peer: EventChannel) -> None
         source = f"interdomain:self:{offered}"
         assert remote == {"type": "bound", "port": remote["port"], "source": source}
         expected = {"type": "event", "port": remote["port"], "source": source}
-        # The one that the connection starts with.
+        # The event that a connection starts with.
         first = json.loads(watch.line())
         assert first == {**expected, "time": first["time"]}
         before = time.monotonic()
@@ -84,7 +84,7 @@ def test_every_kind_of_source_is_on_one_handle(tmp_path: Path) -> None:
             ports = [int(re.findall(r"port (\d+) is", line)[0]) for line in lines]
             assert [line.partition(" is ")[2] for line in lines] == [*names, "static:500"]
             assert ports[4] == 500
-            # What the connection starts with.
+            # The event that a connection starts with.
             assert watch.line() == names[2]
             server.xen.raise_virq(Virq.CON_RING)
             assert watch.line() == names[0]
@@ -114,7 +114,7 @@ def test_a_format_pads_and_aligns(device: str, peer: EventChannel) -> None:
         ("--monotonic", r"\d+\.\d+"),
     ],
 )
-def test_the_time_is_of_the_clock_that_was_asked_for(
+def test_the_time_is_that_of_the_chosen_clock(
     device: str, peer: EventChannel, option: str, pattern: str
 ) -> None:
     options = [option, "--unbound", "self", "--banner", "-n1", "--format", "{time}"]
@@ -124,7 +124,7 @@ def test_the_time_is_of_the_clock_that_was_asked_for(
         assert re.fullmatch(pattern, watch.line())
 
 
-def test_the_count_ends_it_in_the_midst_of_a_burst(device: str, peer: EventChannel) -> None:
+def test_the_count_ends_it_in_the_middle_of_a_burst(device: str, peer: EventChannel) -> None:
     sources = ["--unbound", "self"] * 3
     with running("watch", *sources, "--banner", "-n", "2", device=device) as watch:
         ports = [connect(peer, watch)[0] for _ in range(3)]
@@ -207,7 +207,7 @@ def test_a_command_runs_for_each_event(device: str, peer: EventChannel) -> None:
         ("/no/such/command", "exited with status 127"),
     ],
 )
-def test_a_command_that_fails_is_told_of_and_the_watch_goes_on(
+def test_a_command_that_fails_is_reported_and_the_watch_goes_on(
     device: str, peer: EventChannel, command: str, what: str
 ) -> None:
     options = ["--exec", command, "--banner", "--unbound", "self", "-n", "2", "--format", "event"]
@@ -223,7 +223,7 @@ def test_a_command_that_fails_is_told_of_and_the_watch_goes_on(
 
 
 @pytest.mark.backends("server", "preload", "real")
-def test_a_restricted_handle_goes_on_with_what_it_has(device: str, peer: EventChannel) -> None:
+def test_a_restricted_handle_keeps_its_ports(device: str, peer: EventChannel) -> None:
     options = ["--restrict", "9", "--banner", "--unbound", "self", "-n", "1"]
     with running("watch", *options, device=device) as watch:
         ours, port = connect(peer, watch)
@@ -233,13 +233,13 @@ def test_a_restricted_handle_goes_on_with_what_it_has(device: str, peer: EventCh
     assert ended.output.endswith(f" {port} unbound:self\n")
 
 
-def test_dom0_is_nothing_to_restrict_to(device: str) -> None:
+def test_a_handle_cannot_be_restricted_to_dom0(device: str) -> None:
     result = run("watch", "--restrict", "0", "--unbound", "self", device=device)
     assert (result.returncode, result.stdout) == (1, "")
     assert "restrict_domid(domid=0): Invalid argument" in result.stderr
 
 
-def test_what_cannot_be_bound_is_one_line_and_a_hint(device: str, peer: EventChannel) -> None:
+def test_a_bind_that_fails_is_one_line_and_a_hint(device: str, peer: EventChannel) -> None:
     peer.bind_virq(Virq.CON_RING)
     result = run("watch", "--virq", "con-ring", "--banner", device=device)
     assert (result.returncode, result.stdout) == (1, "")
@@ -248,7 +248,7 @@ def test_what_cannot_be_bound_is_one_line_and_a_hint(device: str, peer: EventCha
     assert re.match("Hint: a VIRQ can be bound once in a domain[;:] .*CON_RING", hint)
 
 
-def test_an_overflow_is_told_of_and_the_watch_goes_on(
+def test_an_overflow_is_reported_and_the_watch_goes_on(
     server: ServerProcess, peer: EventChannel
 ) -> None:
     options = ["--unbound", "self", "--banner", "-n", "1", "--format", "event"]
@@ -334,8 +334,8 @@ def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_static_port_of_a_real_device_wants_the_users_word() -> None:
-    # No device is opened before the word is there.
+def test_a_static_port_of_a_real_device_needs_the_users_confirmation() -> None:
+    # Without it no device is opened, so any device will do here.
     result = run("watch", "--static", "500", device="/dev/null")
     assert (result.returncode, result.stdout) == (2, "")
     assert "--yes-this-port-is-mine" in result.stderr

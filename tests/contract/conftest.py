@@ -12,8 +12,9 @@ from pyxenevtchn.opening import open_device as open_by_name
 
 from ..conftest import name_of
 from ..fake.server.process import ServerProcess
-from ..guests import Guest, SharedGuest, guest_of, guest_of_server
+from ..guests import Guest, guest_of, guest_of_server
 from ..here import FAKE, Here, real
+from ..real_guest import SharedGuest
 from .events import Pair, connect
 from .loops import LOOPS, Run, run_in
 
@@ -28,7 +29,7 @@ class OpenChannel(Protocol):
 
 @pytest.fixture
 def xen() -> Iterator[Hypervisor]:
-    """The fake's hypervisor, which must be clean in the end; a real device leaves it alone."""
+    """The fake's hypervisor; the test must leave it clean. A real device does not use it."""
     hypervisor = Hypervisor(linux=(6, 12))
     yield hypervisor
     hypervisor.check_clean()
@@ -36,7 +37,7 @@ def xen() -> Iterator[Hypervisor]:
 
 @pytest.fixture
 def here(backend: str) -> Here:
-    """The domain that devices are opened in."""
+    """The domain that the tests open devices in."""
     return real() if backend == "real" else FAKE
 
 
@@ -47,7 +48,7 @@ def guest(
     xen: Hypervisor,
     shared_guest: SharedGuest,
 ) -> Iterator[Guest]:
-    """Another domain; the tests are in dom0."""
+    """Another domain than dom0, which the tests run in."""
     if backend == "real":
         yield shared_guest.lend()
         return
@@ -58,13 +59,13 @@ def guest(
 
 @pytest.fixture
 def device_name(backend: str, backend_server: ServerProcess | None) -> str | None:
-    """What devices are opened by, where they are by a name: in dom0."""
+    """The name by which to open a device in dom0; None if it is not opened by name."""
     return None if backend == "fake" else name_of(backend, backend_server)
 
 
 @pytest.fixture
 def open_device(device_name: str | None, xen: Hypervisor) -> OpenDevice:
-    """A factory of devices in dom0; who calls it closes what it gives."""
+    """Open a device in dom0; the caller closes it."""
 
     def open_one(*, nonblocking: bool = True) -> Device:
         if device_name is None:
@@ -76,7 +77,7 @@ def open_device(device_name: str | None, xen: Hypervisor) -> OpenDevice:
 
 @pytest.fixture
 def open_channel(open_device: OpenDevice) -> Iterator[OpenChannel]:
-    """A factory of handles in dom0, closed when the test ends."""
+    """Open a handle in dom0; it is closed when the test ends."""
     with ExitStack() as stack:
 
         def open_one(*, nonblocking: bool = True) -> EventChannel:
@@ -92,13 +93,13 @@ def channel(open_channel: OpenChannel) -> EventChannel:
 
 @pytest.fixture
 def pair(open_channel: OpenChannel) -> Pair:
-    """Two handles, connected with each other."""
+    """A connected pair of ports on two handles."""
     return connect(open_channel(), open_channel())
 
 
 @pytest.fixture
 def pairs(open_channel: OpenChannel) -> list[Pair]:
-    """Five pairs from one handle to another."""
+    """Five connected pairs of ports between the same two handles."""
     near, far = open_channel(), open_channel()
     return [connect(near, far) for _ in range(5)]
 
@@ -111,7 +112,7 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 @pytest.fixture
 def restless_threads() -> Iterator[None]:
-    """Have threads take turns as often as they can."""
+    """Make threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -120,5 +121,5 @@ def restless_threads() -> Iterator[None]:
 
 @pytest.fixture
 def fence(open_channel: OpenChannel) -> Pair:
-    """A pair that the test does not use, for expect_nothing."""
+    """A pair that the test itself does not use, for expect_nothing()."""
     return connect(open_channel(), open_channel())

@@ -1,4 +1,4 @@
-"""Ways to leave a loop over events, and a thread that sleeps meanwhile."""
+"""Ways to leave a loop over events, and a thread that waits for events meanwhile."""
 
 import contextlib
 import threading
@@ -11,7 +11,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel
 from ..limits import TIMEOUT
 from .events import Pair
 
-# How often a race is run: which of the two threads has the events is the scheduler's choice.
+# How often a race is run: the scheduler decides which of the two threads gets the events.
 ROUNDS = 20
 
 Leave = Callable[[EventChannel], int]
@@ -65,11 +65,11 @@ def wait(channel: EventChannel) -> list[int]:
 
 
 class Sleeper:
-    """A thread that waits, and sends a last event when it is done.
+    """A thread that waits for events, and sends an event to ``last`` when its wait has ended.
 
     Attributes:
-        ports: what came.
-        error: what it ended with, if not well.
+        ports: the events that it got.
+        error: the exception that ended it, if any.
     """
 
     def __init__(self, channel: EventChannel, waits: Wait, last: Pair) -> None:

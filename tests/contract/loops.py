@@ -41,14 +41,14 @@ def run_in(
 
 
 def send(pairs: list[Pair]) -> list[int]:
-    """Notify each pair; return the ports that will have events."""
+    """Notify each pair; return the ports that the events go to."""
     for pair in pairs:
         pair.near.notify(pair.near_port)
     return [pair.far_port for pair in pairs]
 
 
 async def cancel(task: "asyncio.Task[Any]") -> None:
-    """Cancel a task that waits, and see it cancelled."""
+    """Cancel a task that waits, and check that it was cancelled."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

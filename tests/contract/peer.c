@@ -1,8 +1,8 @@
-/* One end of a channel on libxenevtchn.
+/* One end of a channel, with libxenevtchn.
  *
  * peer echo PORT N    connects to PORT of its own domain and answers N events
- * peer send N         allocates a port and says its number; once an event has come,
- *                     sends N events and waits for the answer to each
+ * peer send N         allocates a port and prints its number; after the first event,
+ *                     sends N events and waits for an answer to each
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-"""The driver's read and write themselves, which no EventChannel needs."""
+"""The driver's read and write, without an EventChannel."""
 
 import os
 
@@ -15,7 +15,7 @@ def raw_read(device: Device, size: int) -> bytes:
 
 
 def raw_write(device: Device, data: Packed) -> int:
-    """Write to the device, as ``raw_read`` reads; return how many bytes it took."""
+    """Write to the device in the same way; return how many bytes it took."""
     if isinstance(device, FakeDevice):
         return device.write(data)
     return os.write(device.fileno(), data)

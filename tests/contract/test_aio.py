@@ -22,7 +22,7 @@ from .events import Pair, expect, overflow
 from .loops import Run, cancel, run_in, send
 
 
-async def fail_at_the_first(channel: AsyncEventChannel) -> None:
+async def fail_at_the_first_event(channel: AsyncEventChannel) -> None:
     async for port in channel.events():
         raise LookupError(port)
 
@@ -65,7 +65,7 @@ def test_an_exception_in_the_body_unmasks_the_port(run: Run, pair: Pair) -> None
         for _ in range(3):
             pair.near.notify(pair.near_port)
             with pytest.raises(LookupError):
-                await fail_at_the_first(channel)
+                await fail_at_the_first_event(channel)
 
     run(main)
 
@@ -111,7 +111,7 @@ def test_an_event_since_the_last_wait_returns_at_once(run: Run, pairs: list[Pair
         first, second = pairs[:2]
         await asyncio.wait_for(channel.wait(send([first])[0]), TIMEOUT)
         for _ in range(3):
-            first.near.notify(first.near_port)  # masked: they become one
+            first.near.notify(first.near_port)  # the port is masked: they become one
         second.near.notify(second.near_port)
         await channel.wait(second.far_port)
         await channel.wait(first.far_port)
@@ -170,7 +170,7 @@ def test_cancelled_waits_lose_nothing(run: Run, pairs: list[Pair]) -> None:
 
 
 class CountingSelector(selectors.DefaultSelector):
-    """A selector that counts a loop's turns."""
+    """A selector that counts how often an event loop polls."""
 
     turns = 0
 
@@ -201,7 +201,7 @@ def test_an_event_that_nobody_waits_for_leaves_the_loop_idle(pairs: list[Pair]) 
 
 
 def test_a_wait_cancelled_as_its_event_arrives_loses_nothing(run: Run, pairs: list[Pair]) -> None:
-    """Cancel at every moment between the event and the waiter's next step."""
+    """Cancel at several moments between the event and the waiter's next step."""
 
     async def main() -> None:
         channel = AsyncEventChannel(pairs[0].far)
@@ -337,7 +337,7 @@ def test_overflow_reaches_every_waiter(run: Run, channel: EventChannel, pairs: l
     run(main)
 
 
-def test_it_recovers_if_told_to(run: Run, channel: EventChannel, pairs: list[Pair]) -> None:
+def test_with_on_overflow_it_recovers(run: Run, channel: EventChannel, pairs: list[Pair]) -> None:
     far = pairs[0].far
 
     async def main() -> None:
@@ -354,7 +354,7 @@ def test_it_recovers_if_told_to(run: Run, channel: EventChannel, pairs: list[Pai
     run(main)
 
 
-def test_unbinding_wakes_those_who_wait_for_the_port(run: Run, pairs: list[Pair]) -> None:
+def test_unbinding_wakes_the_ports_waiters(run: Run, pairs: list[Pair]) -> None:
     async def main() -> None:
         channel = AsyncEventChannel(pairs[0].far)
         port = pairs[0].far_port

@@ -1,4 +1,4 @@
-"""Arguments that no driver should see are refused before any system call, and change nothing."""
+"""Wrong arguments are refused before any system call, and change nothing."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ CALLS: dict[str, Callable[[EventChannel, object], object]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("value", ["1", 1.0, None, b"\1"], ids=repr)
-def test_what_is_no_integer(channel: EventChannel, name: str, value: object) -> None:
+def test_an_argument_that_is_no_integer(channel: EventChannel, name: str, value: object) -> None:
     with pytest.raises(TypeError):
         CALLS[name](channel, value)
     assert not channel.bindings
@@ -31,7 +31,7 @@ def test_what_is_no_integer(channel: EventChannel, name: str, value: object) -> 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("value", [-1, 2**32, 10**30])
-def test_what_does_not_fit(channel: EventChannel, name: str, value: int) -> None:
+def test_an_integer_out_of_range(channel: EventChannel, name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"not {value}"):
         CALLS[name](channel, value)
     assert not channel.bindings

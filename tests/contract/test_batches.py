@@ -1,4 +1,4 @@
-"""Whole bursts at once: notify_many, unmask of buffers, read_into."""
+"""Many ports in one call: notify_many, unmask of buffers, read_into."""
 
 import errno
 from array import array
@@ -24,9 +24,7 @@ SHAPES: dict[str, Callable[[list[int]], Iterable[int]]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_many_ports_are_notified_and_unmasked_whatever_holds_them(
-    pairs: list[Pair], shape: str
-) -> None:
+def test_ports_in_any_iterable_are_notified_and_unmasked(pairs: list[Pair], shape: str) -> None:
     near, far = pairs[0].near, pairs[0].far
     ports = [pair.far_port for pair in pairs]
     for _ in range(2):
@@ -43,7 +41,7 @@ def test_a_range_of_ports(channel: EventChannel) -> None:
     assert channel.notify_many([]) == 0
 
 
-def test_it_stops_at_the_first_port_that_fails_and_says_where(pairs: list[Pair]) -> None:
+def test_it_stops_at_the_first_port_that_fails_and_names_it(pairs: list[Pair]) -> None:
     near, far = pairs[0].near, pairs[0].far
     ports = [pair.near_port for pair in pairs]
     with pytest.raises(PartialNotify, match=r"notify\(port=0\)") as caught:
@@ -56,7 +54,7 @@ def test_it_stops_at_the_first_port_that_fails_and_says_where(pairs: list[Pair])
     assert far.wait(0) == []
 
 
-def test_a_virqs_port_among_them_is_refused_before_any_is_sent(pairs: list[Pair]) -> None:
+def test_a_virqs_port_is_refused_before_any_event_is_sent(pairs: list[Pair]) -> None:
     near, far = pairs[0].near, pairs[0].far
     virq = near.bind_virq(Virq.ARGO)
     with pytest.raises(ValueError, match=f"port {virq} is bound to VIRQ ARGO"):
@@ -67,12 +65,12 @@ def test_a_virqs_port_among_them_is_refused_before_any_is_sent(pairs: list[Pair]
 
 
 @pytest.mark.parametrize("ports", [b"\1\0\0\0", bytearray(4), "1", array("B", [1]), [1, -1], 5])
-def test_what_is_no_ports_is_refused(channel: EventChannel, ports: object) -> None:
+def test_anything_but_ports_is_refused(channel: EventChannel, ports: object) -> None:
     with pytest.raises((TypeError, ValueError, PartialNotify)):
         channel.notify_many(ports)  # type: ignore[arg-type]
 
 
-def test_a_closed_handle_notifies_nobody(channel: EventChannel) -> None:
+def test_a_closed_handle_refuses_both(channel: EventChannel) -> None:
     channel.close()
     with pytest.raises(ChannelClosed):
         channel.notify_many([1])
@@ -130,7 +128,7 @@ def test_an_empty_buffer_takes_nothing(pair: Pair) -> None:
     expect(pair.far, pair.far_port)
 
 
-def test_overflow_is_said_here_too(channel: EventChannel, pair: Pair) -> None:
+def test_read_into_raises_ring_overflow(channel: EventChannel, pair: Pair) -> None:
     overflow(pair.far, channel)
     with pytest.raises(RingOverflow):
         pair.far.read_into(array("I", [0]))

@@ -1,4 +1,4 @@
-"""Binding and unbinding: which ports come out, and which errnos."""
+"""Binding and unbinding: the ports that are bound, and the errnos."""
 
 import errno
 
@@ -18,7 +18,7 @@ from .conftest import OpenChannel
 from .events import Pair, connect, expect, expect_nothing
 
 NO_SUCH_DOMAIN = 999
-# At or above any kernel's number of channels.
+# No kernel has more channels.
 TOO_HIGH = 131072
 
 
@@ -120,7 +120,7 @@ def test_connecting_to_no_port(channel: EventChannel, port: int) -> None:
     assert caught.value.errno == errno.EINVAL
 
 
-def test_connecting_to_a_port_that_cannot_be_had(pair: Pair) -> None:
+def test_connecting_to_a_port_that_is_not_unbound(pair: Pair) -> None:
     virq = pair.near.bind_virq(Virq.ARGO)
     free = pair.near.bind_unbound_port(DOMID_SELF)
     pair.near.unbind(free)
@@ -149,7 +149,7 @@ def test_the_port_that_connects_starts_with_one_event_pending(
     expect_nothing(fence, near, far)
 
 
-def test_unbinding_what_the_handle_has_not(pair: Pair) -> None:
+def test_unbinding_a_port_that_the_handle_does_not_have(pair: Pair) -> None:
     gone = pair.far.bind_unbound_port(DOMID_SELF)
     pair.far.unbind(gone)
     for port in (0, 1, gone, pair.near_port):
@@ -159,7 +159,7 @@ def test_unbinding_what_the_handle_has_not(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("port", [TOO_HIGH, 2**32 - 1])
-def test_unbinding_what_no_kernel_has(channel: EventChannel, port: int) -> None:
+def test_unbinding_a_port_out_of_range(channel: EventChannel, port: int) -> None:
     with pytest.raises(OSError, match="unbind") as caught:
         channel.unbind(port)
     assert caught.value.errno == errno.EINVAL
@@ -168,7 +168,7 @@ def test_unbinding_what_no_kernel_has(channel: EventChannel, port: int) -> None:
 def test_a_kernel_never_forgets_how_high_a_port_it_has_seen(
     channel: EventChannel, open_channel: OpenChannel
 ) -> None:
-    """Its array of channels grows by pages of 1024, and it answers EINVAL above that alone."""
+    """Its array of channels grows by pages of 1024; only a port above it gives EINVAL."""
     with open_channel() as crowd:
         highest = max(crowd.bind_unbound_port(DOMID_SELF) for _ in range(1030))
     assert highest > 1024

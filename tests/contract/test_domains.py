@@ -99,7 +99,7 @@ def test_a_guests_virqs_are_its_own(channel: EventChannel, guest: Guest, here: H
     if Virq.TIMER in here.held:  # on x86, where the guest's kernel has it, too
         with pytest.raises(FileExistsError):
             guest.bind("bind_virq", Virq.TIMER)
-    # One of dom0's, which Xen before 4.21 lets it bind; it never comes.
+    # Xen before 4.21 lets a guest bind a global VIRQ, but raises it in dom0 only.
     assert guest.bind("bind_virq", Virq.CON_RING)
 
 
@@ -115,7 +115,7 @@ def test_the_ports_of_the_toolstacks_daemons_are_taken(channel: EventChannel, gu
 
 
 @pytest.mark.backends("real")
-def test_another_domains_ports_are_told_in_dom0(channel: EventChannel, guest: Guest) -> None:
+def test_dom0_can_list_another_domains_ports(channel: EventChannel, guest: Guest) -> None:
     theirs = guest.bind("bind_unbound_port", DOM0)
     near = channel.bind_interdomain(guest.domid, theirs)
     found = {port.port: port for port in port_table(guest.domid)}[theirs]

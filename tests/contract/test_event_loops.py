@@ -1,4 +1,4 @@
-"""AsyncEventChannel and more than one event loop: one after the other, closed, or about to be."""
+"""AsyncEventChannel in several event loops, one after the other, some of them closed."""
 
 import asyncio
 import contextlib
@@ -64,7 +64,7 @@ def strand(
         before_its_end()
 
     loop = make_loop()
-    # The loop reports a task that is garbage and has not ended.
+    # The loop would report a task that is garbage collected before its end.
     loop.set_exception_handler(lambda _loop, _context: None)
     loop.run_until_complete(main())
     loop.close()
@@ -74,7 +74,7 @@ def strand(
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("again", EACH_WAY)
 @pytest.mark.parametrize("take", EACH_WAY)
-def test_a_task_whose_loop_was_closed_is_in_nobodys_way(
+def test_a_task_whose_loop_was_closed_does_not_block_a_later_one(
     make_loop: MakeLoop, pair: Pair, take: Take, again: Take, early: bool
 ) -> None:
     channel = AsyncEventChannel(pair.far)
@@ -94,7 +94,7 @@ def test_a_task_whose_loop_was_closed_is_in_nobodys_way(
 
 
 @pytest.mark.parametrize("take", [by_read, by_events])
-def test_a_consumer_whose_loop_was_closed_ends_no_later_one(
+def test_a_consumer_whose_loop_was_closed_does_not_end_a_later_one(
     make_loop: MakeLoop, pair: Pair, take: Take
 ) -> None:
     channel = AsyncEventChannel(pair.far)
@@ -126,7 +126,7 @@ def test_an_event_whose_loop_was_closed_as_it_came_goes_to_the_next(
     task = strand(make_loop, lambda: take(channel, ports[2]), arrive)
 
     async def main() -> None:
-        # How often a loop still runs its tasks as it ends is its own affair.
+        # Whether a loop that ends still runs the task depends on the kind of loop.
         came = task.result() if task.done() else []
         while len(came) < len(ports):
             came += await channel.read()
@@ -209,7 +209,7 @@ def test_a_handle_is_closed_once_its_loop_has_ended(make_loop: MakeLoop, pair: P
     assert pair.near.bind_virq(Virq.ARGO)
 
 
-def test_closing_wakes_no_loop_that_is_gone(make_loop: MakeLoop, pair: Pair) -> None:
+def test_closing_a_handle_does_not_wake_a_closed_loop(make_loop: MakeLoop, pair: Pair) -> None:
     channel = AsyncEventChannel(pair.far)
     task = strand(make_loop, lambda: by_wait(channel, pair.far_port))
     pair.far.unbind(pair.far_port)

@@ -12,7 +12,7 @@ from .events import Pair, connect, expect, expect_nothing, overflow
 
 
 def send(pairs: list[Pair]) -> list[int]:
-    """Notify each pair; return the ports that will have events, once all are there."""
+    """Notify each pair and wait until all events have arrived; return their ports."""
     for pair in pairs:
         pair.near.notify(pair.near_port)
     fence = connect(pairs[0].near, pairs[0].near)
@@ -21,7 +21,7 @@ def send(pairs: list[Pair]) -> list[int]:
 
 
 def assert_unmasked(pairs: list[Pair]) -> None:
-    """Show that each port delivers."""
+    """Check that an event comes on each port."""
     far = pairs[0].far
     for pair in pairs:
         pair.near.notify(pair.near_port)
@@ -46,7 +46,7 @@ def test_the_loop_waits_for_events_until_the_timeout(pair: Pair) -> None:
     assert list(pair.far.events(timeout=0.01)) == []
 
 
-def test_the_port_is_masked_while_the_body_works(pair: Pair, fence: Pair) -> None:
+def test_the_port_is_masked_while_the_body_runs(pair: Pair, fence: Pair) -> None:
     pair.near.notify(pair.near_port)
     for port in pair.far.events(timeout=TIMEOUT):
         assert port == pair.far_port
@@ -82,7 +82,7 @@ def test_an_exception_in_the_body_loses_nothing(pairs: list[Pair]) -> None:
     assert_unmasked(pairs)
 
 
-def test_closing_the_loop_unmasks_the_port_in_work(pair: Pair) -> None:
+def test_closing_the_loop_unmasks_its_last_port(pair: Pair) -> None:
     pair.near.notify(pair.near_port)
     loop = pair.far.events()
     assert next(loop) == pair.far_port
@@ -117,7 +117,7 @@ def test_wait_shows_stale_events(pairs: list[Pair]) -> None:
     assert far.wait(TIMEOUT) == ports
 
 
-def test_a_port_bound_again_is_stale_no_more(pair: Pair) -> None:
+def test_a_port_bound_again_is_not_stale(pair: Pair) -> None:
     pair.far.unbind(pair.far_port)
     assert pair.far.bind_interdomain(DOMID_SELF, pair.near_port) == pair.far_port
     assert next(pair.far.events(timeout=TIMEOUT)) == pair.far_port
@@ -151,16 +151,16 @@ def test_recover_brings_back_every_port(channel: EventChannel, pairs: list[Pair]
     assert_unmasked(pairs)
 
 
-def test_recover_brings_what_the_hypervisor_kept(channel: EventChannel, pairs: list[Pair]) -> None:
+def test_recover_brings_events_that_xen_kept(channel: EventChannel, pairs: list[Pair]) -> None:
     far = pairs[0].far
     send(pairs[:1])
     overflow(far, channel)
-    send(pairs[:1])  # its port is masked: the hypervisor keeps it
+    send(pairs[:1])  # its port is masked: Xen keeps the event pending
     far.recover()
     expect(far, pairs[0].far_port)
 
 
-def test_the_loop_recovers_if_told_to(channel: EventChannel, pairs: list[Pair]) -> None:
+def test_the_loop_recovers_with_on_overflow(channel: EventChannel, pairs: list[Pair]) -> None:
     far = pairs[0].far
     overflow(far, channel)
     with pytest.raises(RingOverflow):

@@ -1,4 +1,4 @@
-"""What a domain's life does to its event channels, and to those of its peers."""
+"""What saving, restoring or ending a domain does to its event channels and to its peers'."""
 
 from errno import EEXIST, EINVAL
 
@@ -6,30 +6,31 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, EventChannel, Virq
 
-from ..guests import Event, Guest, RealGuest
+from ..guests import Event, Guest
 from ..limits import TIMEOUT
+from ..real_guest import RealGuest
 from .events import Pair, expect, expect_nothing, until_gone
 
 pytestmark = pytest.mark.only("dom0")
 
 DOM0 = 0
 
-real_alone = pytest.mark.backends("real")
-"""Of what takes the kernel of the guest down."""
+# Tests that the fakes' guests cannot run, such as those that crash the guest's kernel.
+only_real = pytest.mark.backends("real")
 
 BUG = "kernel BUG at drivers/xen/evtchn.c"
 
 
 def connect(channel: EventChannel, guest: Guest) -> tuple[int, int]:
-    """Connect dom0 with the guest; return the ports here and there."""
+    """Connect dom0 with the guest; return dom0's port and the guest's."""
     far = guest.bind("bind_unbound_port", DOM0)
     return connect_to(channel, guest, far), far
 
 
 def connect_to(channel: EventChannel, guest: Guest, far: int) -> int:
-    """Connect dom0 to a port that the guest offers; return the port here."""
+    """Connect dom0 to a port that the guest offers; return dom0's port."""
     near = channel.bind_interdomain(guest.domid, far)
-    expect(channel, near)  # nobody sent it
+    expect(channel, near)  # a connection starts with an event
     channel.unmask(near)
     return near
 
@@ -43,7 +44,7 @@ def check_connection(channel: EventChannel, near: int, guest: Guest, far: int) -
 
 
 def error_of(guest: Guest, method: str, *arguments: object) -> int | None:
-    """Make a call in the guest; return its errno, if it failed."""
+    """Make a call in the guest; return its errno, or None if it succeeded."""
     try:
         guest.call(method, *arguments)
     except OSError as error:
@@ -51,8 +52,8 @@ def error_of(guest: Guest, method: str, *arguments: object) -> int | None:
     return None
 
 
-def assert_deaf(near: int, *channels: EventChannel, fence: Pair) -> None:
-    """Assert that a port's other end is gone, and that nobody was told."""
+def assert_disconnected(near: int, *channels: EventChannel, fence: Pair) -> None:
+    """Assert that a port's other end is gone, and that no event told the handles."""
     channels[0].notify(near)
     expect_nothing(fence, *channels)
 
@@ -93,14 +94,14 @@ def test_a_restored_guest_has_another_domid_and_its_handle_no_port(
     guest.undergo("restore")
     assert guest.domid != domid
     until_gone(channel, domid)
-    # Both ends: the driver says that all is well, and nothing comes.
-    assert_deaf(near, channel, fence=fence)
+    # At both ends the driver reports success, and no event comes.
+    assert_disconnected(near, channel, fence=fence)
     guest.call("notify", far)
     expect_nothing(fence, channel)
     assert guest.take(0) == []
     with pytest.raises(OSError, match="Invalid argument"):
         channel.bind_interdomain(guest.domid, offered)
-    # The library asks Xen, and lets nothing go of a handle that is known to be stale.
+    # The library asks Xen, and then refuses every call that would use the handle's ports.
     assert guest.call("check_stale") is True
     for method in ("unbind", "notify", "unmask"):
         assert error_of(guest, method, far) == EEXIST
@@ -121,7 +122,7 @@ def test_what_was_in_the_ring_survives_and_what_was_masked_is_lost(
     channel.notify(other)
     channel.notify(near)
     expect_nothing(fence, channel)
-    # One event is in the guest's ring, one behind a mask.
+    # One event is in the guest's ring, the other is pending on a masked port.
     assert guest.call("poll", TIMEOUT)
     guest.undergo("save")
     guest.undergo("restore")
@@ -131,11 +132,13 @@ def test_what_was_in_the_ring_survives_and_what_was_masked_is_lost(
     guest.undergo("destroy")
 
 
-def test_a_bind_that_meets_a_stale_number_tells(channel: EventChannel, guest: Guest) -> None:
+def test_a_bind_that_gets_a_stale_number_shows_that_the_handle_is_stale(
+    channel: EventChannel, guest: Guest
+) -> None:
     near, far = connect(channel, guest)
     guest.undergo("save")
     guest.undergo("restore")
-    # The lowest free number is given first; the driver then forgets all others, too.
+    # The lowest free number is given first. After the failure the driver has forgotten all ports.
     assert EEXIST in {error_of(guest, "bind_unbound_port", DOM0) for _ in range(far)}
     assert error_of(guest, "notify", far) == EEXIST
     guest.call("open")
@@ -152,10 +155,10 @@ def test_the_end_of_a_domain_leaves_its_peers_unbound_and_tells_nobody(
     offered = guest.bind("bind_unbound_port", DOM0)
     guest.undergo(event)
     until_gone(channel, guest.domid)
-    assert_deaf(near, channel, fence=fence)
+    assert_disconnected(near, channel, fence=fence)
     with pytest.raises(ProcessLookupError):
         channel.bind_interdomain(guest.domid, offered)
-    # It is reserved for the domain that is gone.
+    # The port is reserved for the domain that is gone.
     with pytest.raises(OSError, match="Invalid argument") as caught:
         channel.bind_interdomain(DOMID_SELF, near)
     assert caught.value.errno == EINVAL
@@ -169,14 +172,14 @@ def test_a_crashed_domain_that_is_preserved_stays_connected(
     offered = guest.bind("bind_unbound_port", DOM0)
     guest.undergo("crash")
     assert channel.domain_exists(guest.domid)
-    assert_deaf(near, channel, fence=fence)
+    assert_disconnected(near, channel, fence=fence)
     connected = channel.bind_interdomain(guest.domid, offered)
     expect(channel, connected)
     guest.undergo("destroy")
     until_gone(channel, guest.domid)
 
 
-@real_alone
+@only_real
 def test_a_reboot_gives_the_domain_another_domid(channel: EventChannel, guest: RealGuest) -> None:
     near, far = connect(channel, guest)
     domid = guest.domid
@@ -187,7 +190,7 @@ def test_a_reboot_gives_the_domain_another_domid(channel: EventChannel, guest: R
     check_connection(channel, near, guest, far)
 
 
-@real_alone
+@only_real
 def test_the_guest_hears_of_a_checkpoint_and_of_a_restore(guest: RealGuest) -> None:
     while guest.call("resumed", 0):
         pass
@@ -199,7 +202,7 @@ def test_the_guest_hears_of_a_checkpoint_and_of_a_restore(guest: RealGuest) -> N
         assert guest.call("resumed", 0) is False
 
 
-@real_alone
+@only_real
 @pytest.mark.parametrize("how", ["unbind", "close"])
 def test_letting_a_stale_port_go_is_a_bug_of_the_kernel(guest: RealGuest, how: str) -> None:
     fd = guest.call("raw", "open")
@@ -207,10 +210,10 @@ def test_letting_a_stale_port_go_is_a_bug_of_the_kernel(guest: RealGuest, how: s
     guest.undergo("save")
     guest.undergo("restore")
     call = ("ioctl", fd, "unbind", port) if how == "unbind" else ("close", fd)
-    guest.last_words("raw", *call, end=BUG)
+    guest.crash_by("raw", *call, end=BUG)
 
 
-@real_alone
+@only_real
 def test_a_stale_number_that_was_given_again_is_torn_from_its_new_owner(
     channel: EventChannel, guest: RealGuest, fence: Pair
 ) -> None:
@@ -223,6 +226,6 @@ def test_a_stale_number_that_was_given_again_is_torn_from_its_new_owner(
     assert port in taken
     near = connect_to(channel, guest, port)
     guest.call("raw", "ioctl", stale, "unbind", port)
-    assert_deaf(near, channel, fence=fence)
+    assert_disconnected(near, channel, fence=fence)
     assert guest.take(0) == []
     guest.undergo("destroy")

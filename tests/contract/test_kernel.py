@@ -1,4 +1,4 @@
-"""What only the kernel's own descriptor can show: raw system calls, other processes."""
+"""Tests that need a real descriptor: plain system calls, other processes."""
 
 import errno
 import fcntl
@@ -47,10 +47,10 @@ def test_an_unknown_request_is_enosys(channel: EventChannel, request_number: int
     assert caught.value.errno == errno.ENOSYS
 
 
-def test_the_library_would_stop_what_the_hypercall_cuts(
+def test_the_hypercall_cuts_a_domid_that_the_library_refuses(
     channel: EventChannel, open_channel: OpenChannel, here: Here
 ) -> None:
-    """The hypercall takes 16 bits of a domid: 65536 more reaches the same domain."""
+    """The hypercall uses 16 bits of a domid: 65536 more means the same domain."""
     port = channel.bind_unbound_port(DOMID_SELF)
     domid = 0x10000 + here.domid
     argument = struct.pack("=2I", domid, port)
@@ -70,7 +70,7 @@ def test_the_descriptor_does_not_seek(channel: EventChannel) -> None:
         os.pread(channel.fileno(), 4, 0)
 
 
-def test_plain_reads_and_writes_do_what_ours_do(pair: Pair) -> None:
+def test_plain_reads_and_writes_work_like_the_librarys(pair: Pair) -> None:
     pair.near.notify(pair.near_port)
     assert pair.far.poll(TIMEOUT)
     assert struct.unpack("=I", os.read(pair.far.fileno(), 4096)) == (pair.far_port,)
@@ -101,7 +101,7 @@ from pyxenevtchn import DOMID_SELF, EventChannel
 channel = EventChannel.open(sys.argv[1], cloexec=False)
 near = channel.bind_unbound_port(DOMID_SELF)
 far = channel.bind_interdomain(DOMID_SELF, near)
-channel.notify(near)  # an event that only the new program will read
+channel.notify(near)  # the new program will read this event
 state = {port: binding._asdict() for port, binding in channel.bindings.items()}
 successor = [sys.executable, "-c", sys.argv[2], str(channel.fileno()), json.dumps(state)]
 os.execv(sys.executable, successor)

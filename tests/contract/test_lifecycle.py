@@ -32,7 +32,7 @@ def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) ->
     channel.close()
     channel.close()
     assert (was_closed, channel.closed) == (False, True)
-    del channel  # its number was nobody else's until now
+    del channel  # until then it keeps its descriptor's number from being used again
     assert descriptors() == before
 
 
@@ -52,7 +52,7 @@ def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) ->
 def test_a_failed_call_leaves_nothing_to_the_garbage_collector(
     channel: EventChannel, call: Callable[[EventChannel], object]
 ) -> None:
-    # A loop over events further up the stack would be kept alive, and its ports masked.
+    # Garbage with frames in it would keep a caller's loop over events alive, and its port masked.
     gc.collect()
     gc.disable()
     try:
@@ -91,7 +91,7 @@ def test_a_closed_handle_refuses_every_call(
     assert "closed" in repr(channel)
 
 
-def test_a_handle_that_is_forgotten_warns_and_lets_go(
+def test_a_handle_that_is_garbage_collected_warns_and_frees_its_ports(
     open_device: OpenDevice, open_channel: OpenChannel
 ) -> None:
     with pytest.warns(ResourceWarning, match="never closed"):
@@ -105,7 +105,7 @@ def test_a_handle_that_is_forgotten_warns_and_lets_go(
     [lambda channel: channel.wait(), lambda channel: channel.poll(TIMEOUT)],
     ids=["wait", "poll"],
 )
-def test_close_wakes_those_who_wait(
+def test_close_wakes_the_waiters(
     open_device: OpenDevice, nonblocking: bool, wait: Callable[[EventChannel], object]
 ) -> None:
     assert_close_wakes(EventChannel(open_device(nonblocking=nonblocking)), wait)
@@ -128,8 +128,8 @@ def assert_close_wakes(channel: EventChannel, wait: Callable[[EventChannel], obj
         channel.close()
 
 
-def test_close_in_the_midst_of_calls_hits_no_other_descriptor(open_device: OpenDevice) -> None:
-    """Threads that call while others close get ChannelClosed, never a stranger's descriptor."""
+def test_close_during_calls_hits_no_other_descriptor(open_device: OpenDevice) -> None:
+    """Threads that call while another one closes get ChannelClosed, and use no other descriptor."""
 
     def hammer(channel: EventChannel, port: int, under_way: threading.Barrier) -> None:
         under_way.wait(TIMEOUT)
@@ -147,8 +147,8 @@ def test_close_in_the_midst_of_calls_hits_no_other_descriptor(open_device: OpenD
             with threads(*[functools.partial(hammer, channel, port, under_way)] * 3):
                 under_way.wait(TIMEOUT)
                 channel.close()
-                # Whoever opens now gets the numbers that are free. On a socket a notify fails, and
-                # what an unmask writes comes out at the other end.
+                # These sockets get the descriptor numbers that are free now. On a socket a notify
+                # would fail, and what an unmask writes would come out at the other end.
                 pairs = [socket.socketpair() for _ in range(5)]
                 strangers = [stack.enter_context(end) for pair in pairs for end in pair]
             assert select.select(strangers, [], [], 0)[0] == []
@@ -165,7 +165,7 @@ def test_a_duplicate_shares_ring_and_ports(pair: Pair) -> None:
         twin.unmask(pair.far_port)
         twin.notify(pair.far_port)
         expect(pair.near, pair.near_port)
-        # The first of the two to go takes nothing with it.
+        # Closing the first of the two frees nothing.
         pair.far.close()
         pair.near.notify(pair.near_port)
         expect(twin, pair.far_port)
@@ -237,7 +237,7 @@ def test_a_child_process_may_only_close(pair: Pair) -> None:
     expect(pair.far, pair.far_port)
 
 
-# A fake in this process is one for each process.
+# A fake in this process would be copied into the child.
 @pytest.mark.backends("server", "preload", "real")
 def test_a_child_process_keeps_the_ports_of_what_it_inherited(
     open_device: OpenDevice, open_channel: OpenChannel
@@ -267,7 +267,7 @@ def test_several_threads_bind_notify_and_unmask_while_one_reads(
     open_channel: OpenChannel,
 ) -> None:
     channel = open_channel()
-    rounds = 12  # an unmask before the read adds an entry: all of them fit into the ring
+    rounds = 12  # an unmask before the read adds an entry; so few entries fit into the ring
     came: Counter[int] = Counter()
 
     def send() -> None:

@@ -86,7 +86,7 @@ def test_notify_on_a_virq_port_is_refused(channel: EventChannel) -> None:
         channel.notify(port)
 
 
-def test_the_driver_would_say_nothing_to_notify_on_a_virq_port(open_device: OpenDevice) -> None:
+def test_the_driver_itself_accepts_notify_on_a_virq_port(open_device: OpenDevice) -> None:
     device: Device = open_device()
     try:
         port = device.ioctl(Request.BIND_VIRQ, Virq.ARGO)
@@ -95,7 +95,7 @@ def test_the_driver_would_say_nothing_to_notify_on_a_virq_port(open_device: Open
         device.close()
 
 
-def test_unmask_skips_what_it_does_not_know(pair: Pair) -> None:
+def test_unmask_skips_ports_that_the_handle_does_not_have(pair: Pair) -> None:
     pair.near.notify(pair.near_port)
     expect(pair.far, pair.far_port)
     pair.near.notify(pair.near_port)
@@ -107,7 +107,7 @@ def test_unmask_takes_any_number_of_ports(pair: Pair) -> None:
     pair.near.notify(pair.near_port)
     expect(pair.far, pair.far_port)
     pair.near.notify(pair.near_port)
-    # The driver takes a page at a time: the one that counts is in the third.
+    # The driver takes a page at a time: the masked port is in the third.
     assert pair.far.unmask([1] * 2500 + [pair.far_port]) == 2501
     expect(pair.far, pair.far_port)
     assert pair.far.unmask([]) == 0

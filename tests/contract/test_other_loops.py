@@ -1,4 +1,4 @@
-"""trio and anyio, by way of the descriptor: nothing of theirs is needed here."""
+"""trio and anyio, which wait for the handle's descriptor: the library needs no code for them."""
 
 import anyio
 import pytest

@@ -1,4 +1,4 @@
-"""The C library, libxenevtchn, at one end of a channel and EventChannel at the other."""
+"""A channel between the C library, libxenevtchn, and EventChannel."""
 
 import shutil
 import subprocess
@@ -33,14 +33,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(unavailable: Callable[[str], NoReturn], request: pytest.FixtureRequest) -> Start:
-    """Start the C peer, which says a line when it is connected."""
+    """Start the C peer, which prints a line when it is ready."""
     if not shutil.which("cc") or not Path("/usr/include/xenevtchn.h").exists():
         unavailable("needs a C compiler and Debian's libxen-dev")
     program: Path = request.getfixturevalue("program")
     return lambda *arguments: running(*map(str, arguments), program=program)
 
 
-def test_the_c_library_echoes_ours(channel: EventChannel, start: Start) -> None:
+def test_the_c_library_answers_an_event_channel(channel: EventChannel, start: Start) -> None:
     port = channel.bind_unbound_port(DOMID_SELF)
     with start("echo", port, EVENTS) as process:
         assert process.line() == "connected"
@@ -51,12 +51,12 @@ def test_the_c_library_echoes_ours(channel: EventChannel, start: Start) -> None:
         assert process.end().status == 0
 
 
-def test_ours_echoes_the_c_library(channel: EventChannel, start: Start) -> None:
+def test_an_event_channel_answers_the_c_library(channel: EventChannel, start: Start) -> None:
     with start("send", EVENTS) as process:
         port = channel.bind_interdomain(DOMID_SELF, int(process.line()))
         expect(channel, port)
         channel.unmask(port)
-        channel.notify(port)  # tells the peer that somebody is there
+        channel.notify(port)  # tells the peer that it is connected
         for _ in range(EVENTS):
             expect(channel, port)
             channel.unmask(port)

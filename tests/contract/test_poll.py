@@ -1,4 +1,4 @@
-"""What select, poll, epoll and SIGIO see of the descriptor."""
+"""What select, poll, epoll and SIGIO report for the descriptor."""
 
 import fcntl
 import os
@@ -15,12 +15,12 @@ from pyxenevtchn import DOMID_SELF, EventChannel, RingOverflow
 from ..limits import TIMEOUT
 from .events import Pair, expect, expect_nothing
 
-# Of Linux's <fcntl.h>.
+# From Linux's <fcntl.h>.
 F_SETOWN_EX, F_OWNER_TID = 15, 0
 
 
 def readiness(channel: EventChannel) -> int:
-    """What poll(2) says at once when asked for everything."""
+    """Return what poll(2) reports at once of POLLIN, POLLOUT and errors."""
     poller = select.poll()
     poller.register(channel, select.POLLIN | select.POLLOUT)
     return dict(poller.poll(0)).get(channel.fileno(), 0)
@@ -52,7 +52,7 @@ def test_epoll_level_and_edge(pair: Pair, fence: Pair) -> None:
         ready = [(pair.far.fileno(), select.EPOLLIN)]
         assert level.poll(TIMEOUT) == level.poll(TIMEOUT) == ready
         assert edge.poll(TIMEOUT) == ready
-        # A second event while one is there is no edge.
+        # A second event while one is still in the ring is no edge.
         pair.far.unmask(pair.far_port)
         pair.near.notify(pair.near_port)
         expect_nothing(fence)
@@ -79,7 +79,7 @@ def test_an_edge_triggered_epoll_hears_nothing_of_an_overflow(pair: Pair, fence:
         with pytest.raises(RingOverflow):
             pair.far.read()
         assert readiness(pair.far) & ~select.POLLOUT == select.POLLERR
-        edge.poll(0)  # a fake's could be woken by that read
+        edge.poll(0)  # on a fake, that read may wake it
         pair.far.reset()
         assert readiness(pair.far) == select.POLLOUT
         assert edge.poll(0) == []
@@ -89,7 +89,7 @@ def test_an_edge_triggered_epoll_hears_nothing_of_an_overflow(pair: Pair, fence:
 
 @pytest.fixture
 def blocked_sigio() -> Iterator[None]:
-    """SIGIO is kept pending, for sigtimedwait to fetch."""
+    """Block SIGIO, so that it stays pending until sigtimedwait takes it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
     yield
     while signal.sigtimedwait({signal.SIGIO}, 0):
@@ -100,7 +100,7 @@ def blocked_sigio() -> Iterator[None]:
 @pytest.mark.usefixtures("blocked_sigio")
 def test_sigio_comes_with_the_first_event_alone(pair: Pair, fence: Pair) -> None:
     flags = fcntl.fcntl(pair.far, fcntl.F_GETFL)
-    # To this thread, which has it blocked, and to no other of this process.
+    # Sent to this thread, which blocks it, and to no other thread of this process.
     owner = struct.pack("=ii", F_OWNER_TID, threading.get_native_id())
     fcntl.fcntl(pair.far, F_SETOWN_EX, owner)
     fcntl.fcntl(pair.far, fcntl.F_SETFL, flags | os.O_ASYNC)

@@ -1,4 +1,4 @@
-"""The domain's port table, as the hypervisor has it; and what a handle learns from it."""
+"""The domain's port table, as Xen reports it, and how a handle uses it."""
 
 import errno
 import re
@@ -19,20 +19,20 @@ from ..toolstack import list_ports
 from .conftest import OpenChannel, OpenDevice
 from .events import Pair
 
-# Preloaded, the fake has no privcmd, of which a real device's table comes.
-TOLD = pytest.mark.backends("fake", "server", "real")
-# Linux lets dom0 alone ask for it.
+# A real device's table comes from privcmd, which the preloaded fake does not have.
+WITH_TABLE = pytest.mark.backends("fake", "server", "real")
+# Linux lets only dom0 read the table.
 IN_DOM0 = pytest.mark.only("dom0")
 
 NO_SUCH_DOMAIN = 999
 
 
 def ports(channel: EventChannel) -> dict[int, Port]:
-    """Return the table of the handle's domain, by port."""
+    """Return the port table of the handle's domain, by port."""
     return {port.port: port for port in adopt_device(channel.fileno()).port_table()}
 
 
-@TOLD
+@WITH_TABLE
 @IN_DOM0
 def test_the_table_has_what_was_bound_and_how(pair: Pair, here: Here) -> None:
     virq = pair.near.bind_virq(Virq.ARGO)
@@ -51,14 +51,14 @@ def test_the_table_has_what_was_bound_and_how(pair: Pair, here: Here) -> None:
     assert closed not in table
 
 
-@TOLD
+@WITH_TABLE
 @IN_DOM0
 def test_the_table_has_what_the_kernel_holds(channel: EventChannel, here: Here) -> None:
     table = ports(channel).values()
     assert here.held <= {port.virq for port in table if port.kernel is not False}
 
 
-@TOLD
+@WITH_TABLE
 @IN_DOM0
 def test_the_table_has_thousands_of_ports(channel: EventChannel) -> None:
     bound = {channel.bind_unbound_port(DOMID_SELF) for _ in range(900)}
@@ -101,9 +101,7 @@ def test_the_toolstack_lists_the_same(pair: Pair, unavailable: Callable[[str], N
         assert set(map(int, re.findall(r"\d+", text))) == {n for n in told if n is not None}
 
 
-def test_a_handles_ports_stay_its_own_whoever_comes_and_goes(
-    open_channel: OpenChannel, here: Here
-) -> None:
+def test_a_handle_is_not_stale_whatever_its_peers_do(open_channel: OpenChannel, here: Here) -> None:
     near, far = open_channel(), open_channel()
     offered = [near.bind_unbound_port(domid) for domid in (DOMID_SELF, here.domid)]
     near.bind_virq(Virq.ARGO)
@@ -121,11 +119,11 @@ def test_a_port_that_is_closed_is_lost(channel: EventChannel) -> None:
     kept, closed = (channel.bind_unbound_port(DOMID_SELF) for _ in range(2))
     channel.unbind(closed)
     binding = channel.bindings[kept]
-    assert_lost(channel, {kept: binding, closed: binding})
+    assert_stale(channel, {kept: binding, closed: binding})
 
 
-def assert_lost(channel: EventChannel, bindings: dict[int, Binding]) -> None:
-    """Show that a handle with these bindings, which is not the true one, is found to be stale."""
+def assert_stale(channel: EventChannel, bindings: dict[int, Binding]) -> None:
+    """Check that a handle that is given these wrong bindings is found to be stale."""
     other = EventChannel.from_fd(channel.fileno(), closefd=False, bindings=bindings)
     assert other.check_stale()
     assert other.stale
@@ -147,9 +145,9 @@ def test_without_privcmd_the_holder_of_a_virq_is_not_known(channel: EventChannel
     assert list(channel.bindings) == [port]
 
 
-@TOLD
+@WITH_TABLE
 @IN_DOM0
-def test_the_hint_says_who_has_a_virq(
+def test_the_hint_names_the_holder_of_a_virq(
     channel: EventChannel, open_channel: OpenChannel, here: Here
 ) -> None:
     port = channel.bind_virq(Virq.ARGO)
@@ -196,8 +194,8 @@ def hint(channel: EventChannel, virq: int) -> str:
     return text
 
 
-@TOLD
+@WITH_TABLE
 @IN_DOM0
-def test_a_device_tells_the_table_without_a_handle(open_device: OpenDevice) -> None:
+def test_a_device_gives_the_table_without_a_handle(open_device: OpenDevice) -> None:
     with closing(open_device()) as device:
         assert len(device.port_table()) > 0

@@ -1,4 +1,4 @@
-"""RESTRICT_DOMID: a handle limited, for good, to connecting to one domain."""
+"""RESTRICT_DOMID: limits a handle to connections to one domain, for ever."""
 
 import errno
 from collections.abc import Callable
@@ -58,6 +58,6 @@ def test_the_ports_of_a_restricted_handle_go_on_working(open_channel: OpenChanne
     pair.far.unbind(pair.far_port)
 
 
-def test_restriction_is_the_handles_not_the_processs(open_channel: OpenChannel) -> None:
+def test_a_restriction_is_for_one_handle_alone(open_channel: OpenChannel) -> None:
     open_channel().restrict_domid(NO_SUCH_DOMAIN)
     assert open_channel().bind_virq(Virq.ARGO)

@@ -1,4 +1,4 @@
-"""Hearing of resumes: of a fake's domain; in a real dom0, by setting the clock."""
+"""Resumes and AsyncResumes, on a fake; in a real dom0, setting the clock acts like a resume."""
 
 import asyncio
 import select
@@ -17,17 +17,17 @@ from ..descriptors import descriptors
 from ..limits import TIMEOUT
 from .loops import Run, cancel
 
-# What the others are preloaded into has the clock of its machine, which is not to be set.
+# The other backends use this machine's clock, which a test must not set.
 pytestmark = [pytest.mark.backends("fake", "real"), pytest.mark.only("dom0")]
 
 
 @dataclass(frozen=True)
-class Running:
+class Resumable:
     """A domain that can be resumed.
 
     Attributes:
-        listen: begins to hear of it.
-        resume: does what a resume does to those who listen.
+        listen: opens a Resumes in it.
+        resume: has the effect of a resume on each Resumes.
     """
 
     listen: Callable[[], Resumes]
@@ -35,52 +35,54 @@ class Running:
 
 
 @pytest.fixture
-def domain(backend: str, xen: Hypervisor) -> Running:
+def domain(backend: str, xen: Hypervisor) -> Resumable:
     if backend == "real":
-        return Running(Resumes, lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+        return Resumable(Resumes, lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
     guest = xen.create_domain()
-    return Running(guest.resumes, guest.checkpoint)
+    return Resumable(guest.resumes, guest.checkpoint)
 
 
 @pytest.fixture
-def resumes(domain: Running) -> Iterator[Resumes]:
+def resumes(domain: Resumable) -> Iterator[Resumes]:
     with domain.listen() as resumes:
         yield resumes
 
 
-def test_nothing_is_heard_where_nothing_happened(resumes: Resumes) -> None:
+def test_a_wait_without_a_resume_returns_false(resumes: Resumes) -> None:
     assert resumes.wait(0) is False
     assert resumes.wait(0.01) is False
 
 
-def test_each_resume_is_heard_once(domain: Running, resumes: Resumes) -> None:
+def test_each_resume_is_heard_once(domain: Resumable, resumes: Resumes) -> None:
     for _ in range(3):
         domain.resume()
         assert resumes.wait(TIMEOUT) is True
         assert resumes.wait(0) is False
 
 
-def test_several_that_nobody_asked_about_are_one(domain: Running, resumes: Resumes) -> None:
+def test_several_resumes_before_a_wait_count_as_one(domain: Resumable, resumes: Resumes) -> None:
     domain.resume()
     domain.resume()
     assert resumes.wait(TIMEOUT)
     assert not resumes.wait(0)
 
 
-def test_everybody_who_listens_hears(domain: Running, resumes: Resumes) -> None:
+def test_every_listener_hears_a_resume(domain: Resumable, resumes: Resumes) -> None:
     with domain.listen() as other:
         domain.resume()
         assert resumes.wait(TIMEOUT)
         assert other.wait(TIMEOUT)
 
 
-def test_what_was_before_is_not_heard(domain: Running) -> None:
+def test_a_resume_before_listening_is_not_heard(domain: Resumable) -> None:
     domain.resume()
     with domain.listen() as resumes:
         assert not resumes.wait(0)
 
 
-def test_the_descriptor_is_readable_until_it_was_told(domain: Running, resumes: Resumes) -> None:
+def test_the_descriptor_is_readable_until_the_next_wait(
+    domain: Resumable, resumes: Resumes
+) -> None:
     poll = select.poll()
     poll.register(resumes, select.POLLIN)
     assert poll.poll(0) == []
@@ -90,7 +92,7 @@ def test_the_descriptor_is_readable_until_it_was_told(domain: Running, resumes: 
     assert poll.poll(0) == []
 
 
-def test_a_thread_that_waits_hears(domain: Running, resumes: Resumes) -> None:
+def test_a_resume_wakes_a_waiting_thread(domain: Resumable, resumes: Resumes) -> None:
     def wait() -> None:
         assert resumes.wait(TIMEOUT)
 
@@ -99,8 +101,8 @@ def test_a_thread_that_waits_hears(domain: Running, resumes: Resumes) -> None:
         domain.resume()
 
 
-def test_of_threads_that_wait_on_one_object_each_resume_wakes_one(
-    domain: Running, resumes: Resumes
+def test_each_resume_wakes_one_of_the_threads_that_wait_on_an_object(
+    domain: Resumable, resumes: Resumes
 ) -> None:
     def wait() -> None:
         assert resumes.wait(TIMEOUT)
@@ -115,7 +117,7 @@ def test_of_threads_that_wait_on_one_object_each_resume_wakes_one(
         domain.resume()
 
 
-def test_closing_wakes_those_who_wait(resumes: Resumes) -> None:
+def test_closing_wakes_the_waiters(resumes: Resumes) -> None:
     def wait() -> None:
         with pytest.raises(ChannelClosed):
             resumes.wait(TIMEOUT)
@@ -126,7 +128,7 @@ def test_closing_wakes_those_who_wait(resumes: Resumes) -> None:
         resumes.close()
 
 
-def test_what_is_closed_refuses(domain: Running, resumes: Resumes) -> None:
+def test_a_closed_object_refuses_every_call(domain: Resumable, resumes: Resumes) -> None:
     resumes.close()
     resumes.close()
     assert resumes.closed
@@ -138,20 +140,20 @@ def test_what_is_closed_refuses(domain: Running, resumes: Resumes) -> None:
     assert "closed" in repr(resumes)
 
 
-def test_nothing_stays_open(domain: Running) -> None:
+def test_nothing_stays_open(domain: Resumable) -> None:
     before = descriptors()
     domain.listen().close()
     domain.listen()
     assert descriptors() == before
 
 
-def test_no_time_is_less_than_none(resumes: Resumes) -> None:
+def test_a_timeout_is_never_negative(resumes: Resumes) -> None:
     for timeout in (-1, float("nan")):
         with pytest.raises(ValueError, match="timeout"):
             resumes.wait(timeout)
 
 
-def test_a_signal_ends_no_wait(domain: Running, resumes: Resumes) -> None:
+def test_a_signal_ends_no_wait(domain: Resumable, resumes: Resumes) -> None:
     with struck(lambda _number, _frame: domain.resume()):
         assert resumes.wait(TIMEOUT)
 
@@ -163,14 +165,14 @@ def test_a_timeout_that_a_signal_interrupts_still_ends(resumes: Resumes) -> None
             assert not resumes.wait(0.2)
 
 
-def test_ctrl_c_ends_a_wait_and_loses_nothing(domain: Running, resumes: Resumes) -> None:
+def test_ctrl_c_ends_a_wait_and_loses_nothing(domain: Resumable, resumes: Resumes) -> None:
     with pytest.raises(KeyboardInterrupt), struck(signal.default_int_handler):
         resumes.wait(TIMEOUT)
     domain.resume()
     assert resumes.wait(TIMEOUT)
 
 
-def test_a_child_may_only_close(domain: Running, resumes: Resumes) -> None:
+def test_a_child_may_only_close(domain: Resumable, resumes: Resumes) -> None:
     def use() -> None:
         with pytest.raises(RuntimeError, match="parent"):
             resumes.wait(0)
@@ -188,7 +190,7 @@ def test_a_child_may_only_close(domain: Running, resumes: Resumes) -> None:
 # asyncio.
 
 
-def test_tasks_hear(domain: Running, run: Run) -> None:
+def test_a_resume_wakes_a_waiting_task(domain: Resumable, run: Run) -> None:
     async def main() -> None:
         async with AsyncResumes(domain.listen()) as resumes:
             for _ in range(2):
@@ -198,13 +200,13 @@ def test_tasks_hear(domain: Running, run: Run) -> None:
                 domain.resume()
                 await waiting
 
-    run(main)  # a process's first loop opens what stays
+    run(main)  # the first loop of a process opens descriptors that stay open
     before = descriptors()
     run(main)
     assert descriptors() == before
 
 
-def test_what_was_heard_before_is_told_at_once(domain: Running, run: Run) -> None:
+def test_a_wait_after_a_resume_ends_at_once(domain: Resumable, run: Run) -> None:
     async def main() -> None:
         async with AsyncResumes(domain.listen()) as resumes:
             domain.resume()
@@ -213,7 +215,7 @@ def test_what_was_heard_before_is_told_at_once(domain: Running, run: Run) -> Non
     run(main)
 
 
-def test_each_resume_wakes_one_of_the_tasks(domain: Running, run: Run) -> None:
+def test_each_resume_wakes_one_of_the_tasks(domain: Resumable, run: Run) -> None:
     async def main() -> None:
         async with AsyncResumes(domain.listen()) as resumes:
             waiting = {asyncio.ensure_future(resumes.wait()) for _ in range(3)}
@@ -226,7 +228,7 @@ def test_each_resume_wakes_one_of_the_tasks(domain: Running, run: Run) -> None:
     run(main)
 
 
-def test_a_cancelled_task_loses_nothing(domain: Running, run: Run) -> None:
+def test_a_cancelled_task_loses_nothing(domain: Resumable, run: Run) -> None:
     async def main() -> None:
         async with AsyncResumes(domain.listen()) as resumes:
             waiting = asyncio.ensure_future(resumes.wait())
@@ -241,7 +243,7 @@ def test_a_cancelled_task_loses_nothing(domain: Running, run: Run) -> None:
     run(main)
 
 
-def test_closing_in_a_thread_wakes_the_tasks(domain: Running, run: Run) -> None:
+def test_closing_in_a_thread_wakes_the_tasks(domain: Resumable, run: Run) -> None:
     async def main() -> None:
         resumes = AsyncResumes(domain.listen())
         waiting = [asyncio.ensure_future(resumes.wait()) for _ in range(2)]

@@ -79,7 +79,7 @@ def test_the_ring_grows_with_the_ports_and_keeps_what_it_holds(channel: EventCha
     for pair in early:
         channel.notify(pair.near_port)
     assert channel.poll(TIMEOUT)
-    # 64 ports fit into the first ring: these make it grow twice, with the events still in it.
+    # The first ring is for 64 ports: these make it grow twice, with the events still in it.
     late = [channel.bind_unbound_port(DOMID_SELF) for _ in range(200)]
     expect(channel, *(pair.far_port for pair in early))
     assert len(set(late)) == 200
@@ -101,7 +101,7 @@ def test_an_event_outlives_its_sender(pair: Pair) -> None:
 
 def test_stale_entries_overflow_the_ring(backend: str, channel: EventChannel, pair: Pair) -> None:
     cycles = overflow(channel, pair.near)
-    # A real event can be so late that its port is unbound before it has left an entry.
+    # On a real device a port may be unbound before its event comes and adds an entry.
     assert cycles == 65 or (backend == "real" and cycles > 65)
     assert channel.poll(0) == select.POLLERR
     for _ in range(2):
@@ -143,10 +143,10 @@ def test_an_event_that_came_too_late_for_the_ring_comes_after_reset_and_unmask(
     with EventChannel(open_device()) as sender:
         pair = connect(sender, channel)
         overflow(channel, sender)
-        sender.notify(pair.near_port)  # dropped, and its port is masked now
+        sender.notify(pair.near_port)  # dropped: the ring is full; the port is masked now
         fence = connect(sender, sender)
         expect_nothing(fence)
-        sender.notify(pair.near_port)  # the hypervisor keeps this one
+        sender.notify(pair.near_port)  # Xen keeps this event pending
         channel.reset()
         channel.unmask(pair.far_port)
         expect(channel, pair.far_port)
@@ -164,5 +164,5 @@ def test_a_device_that_blocks_reads_what_is_there(open_device: OpenDevice) -> No
     with contextlib.closing(open_device(nonblocking=False)) as device:
         near = device.ioctl(Request.BIND_UNBOUND_PORT, DOMID_SELF)
         far = device.ioctl(Request.BIND_INTERDOMAIN, DOMID_SELF, near)
-        # The read itself waits until the connecting port's first event is there.
+        # The read itself waits for the event that a connection starts with.
         assert memoryview(raw_read(device, 4096)).cast("I").tolist() == [far]

@@ -1,4 +1,4 @@
-"""Signals while a call waits: Ctrl-C ends it at once, others go by unnoticed."""
+"""Signals while a call waits: Ctrl-C ends the call at once, other signals do not."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def assert_interrupted(channel: EventChannel, wait: Callable[[EventChannel], obj
     pair = connect(channel, channel)
     with pytest.raises(KeyboardInterrupt), struck(signal.default_int_handler):
         wait(channel)
-    # Nothing was lost, and the handle is as it was.
+    # No event was lost, and the handle works as before.
     channel.notify(pair.near_port)
     assert channel.wait(TIMEOUT) == [pair.far_port]
 
@@ -74,21 +74,21 @@ class Struck(Exception):
 
 @pytest.fixture
 def on_alarm() -> Iterator[Callable[[Handler], object]]:
-    """Set what an alarm does."""
+    """Set the handler of SIGALRM."""
     before = signal.getsignal(signal.SIGALRM)
     yield lambda handler: signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
-# The shared fake's client leaves a socket that it was just opening to the garbage collector, which
+# A client of the shared fake leaves a socket that it was opening to the garbage collector, which
 # warns.
 @pytest.mark.backends("fake", "preload", "real")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_calls_that_signals_cut_short_leave_no_descriptor_behind(
     open_device: OpenDevice, on_alarm: Callable[[Handler], object]
 ) -> None:
-    """Wherever in the library an exception of a handler strikes."""
+    """Check this for an exception that a handler raises anywhere in the library."""
     armed = False
 
     def strike(_number: int, _frame: FrameType | None) -> None:
@@ -104,11 +104,11 @@ def test_calls_that_signals_cut_short_leave_no_descriptor_behind(
         armed = True
         with contextlib.suppress(Struck):
             signal.setitimer(signal.ITIMER_REAL, 0.001)
-            while armed:  # what is raised in a destructor comes to nobody
+            while armed:  # an exception that is raised in a destructor does not end the loop
                 channel.notify(port)
                 channel.unmask(port)
-                # Up to Python 3.11, a signal that another thread takes is seen here alone: where
-                # the interpreter's lock is let go.
+                # Up to Python 3.11, a signal that another thread took is handled only here, where
+                # the interpreter's lock is released.
                 channel.poll(0)
         channel.close()
         del channel

@@ -1,6 +1,6 @@
-"""Events under everything at once: cancellations, overflows, recoveries. None may be lost.
+"""Cancellations, overflows and recoveries at the same time, at random: no event may be lost.
 
-It runs for a moment in every test run; ``--soak SECONDS`` makes it a soak.
+The test takes two seconds; ``--soak SECONDS`` makes it longer.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ PAIRS = 100
 
 
 class Soak:
-    """A hundred ports, a thread that sends to them, a task that is cancelled over and over."""
+    """A hundred ports, a thread that sends to them, and a task that is cancelled repeatedly."""
 
     def __init__(self, open_channel: OpenChannel) -> None:
         self.near, self.far, self.spare = open_channel(), open_channel(), open_channel()
@@ -40,7 +40,7 @@ class Soak:
         self.recoveries = 0
 
     def unseen(self) -> dict[int, int]:
-        """The ports whose last event has not been seen, and how many were sent."""
+        """Return the ports whose last event has not been seen, and how many were sent to each."""
         return {port: n for port, n in self.sent.items() if self.seen.get(port) != n}
 
     def send(self) -> None:
@@ -53,34 +53,34 @@ class Soak:
             self.stop.wait(chance.random() / 200)
 
     def overflow(self) -> None:
-        """Overflow the ring while nobody reads."""
+        """Overflow the ring while no task reads."""
         overflow(self.far, self.spare)
 
     def look(self, port: int) -> None:
-        """Look at what a port stands for: everything that has been sent to it by now."""
+        """Record that all events that were sent to a port by now have been seen."""
         self.seen[port] = self.sent[port]
 
-    def lost(self, ports: frozenset[int]) -> None:
+    def overflowed(self, ports: frozenset[int]) -> None:
         """Look at every port, after an overflow."""
         self.recoveries += 1
         for port in ports & self.senders.keys():
             self.look(port)
 
     async def consume(self, channel: AsyncEventChannel) -> None:
-        """Look at each port that has an event, and now and then let others go on."""
+        """Look at each port that has an event; let other tasks run now and then."""
         async for port in channel.events():
             if port not in self.senders:
                 continue  # read before overflow() unbound it
             self.received[port] += 1
-            assert self.received[port] <= self.sent[port], f"port {port}: nobody sent that"
+            assert self.received[port] <= self.sent[port], f"an event on {port} was never sent"
             self.look(port)
             if self.received[port] % 20 == 0:
                 await asyncio.sleep(0)
 
     async def run(self, seconds: float, sender: Future[None]) -> None:
-        """Consume and cancel for so long, then until everything has been seen."""
+        """Consume and cancel for some seconds, then consume until all events have been seen."""
         chance = random.Random()  # noqa: S311 - no secret
-        channel = AsyncEventChannel(self.far, on_overflow=self.lost)
+        channel = AsyncEventChannel(self.far, on_overflow=self.overflowed)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             async with self.cancelled(self.consume(channel)):
@@ -96,7 +96,7 @@ class Soak:
     async def cancelled(
         self, work: Coroutine[None, None, None]
     ) -> AsyncIterator[asyncio.Task[None]]:
-        """Run some work beside the body, and cancel it at the end."""
+        """Run a task while the body runs, and cancel it at the end."""
         task = asyncio.create_task(work)
         try:
             yield task

@@ -1,4 +1,4 @@
-"""BIND_STATIC, as far as it may be tried: never on a port that somebody else owns."""
+"""BIND_STATIC, as far as it is safe to test: never on a port that someone else owns."""
 
 import errno
 import platform
@@ -16,7 +16,7 @@ FREE_PORT = 4000
 
 @pytest.fixture
 def has_static(backend: str) -> bool:
-    """Whether this kernel knows the request: Linux does since 6.6. The server's is 6.1."""
+    """Whether this kernel has the request: Linux 6.6 and newer. The server's fake is a 6.1."""
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     return backend == "fake" or (backend == "real" and release >= (6, 6))
 

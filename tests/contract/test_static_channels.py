@@ -1,4 +1,4 @@
-"""Static event channels, connected since the machine booted: what BIND_STATIC is for.
+"""Static event channels, which Xen connects at boot: what BIND_STATIC is for.
 
 They are those of ``tools/xenvm --arch arm64 --static``.
 """
@@ -79,7 +79,7 @@ def test_an_end_is_bound_once(static_pair: Pair, open_channel: OpenChannel) -> N
     there_and_back(static_pair)
 
 
-def test_nobody_else_connects_to_an_end(static_pair: Pair, channel: EventChannel) -> None:
+def test_no_other_port_connects_to_an_end(static_pair: Pair, channel: EventChannel) -> None:
     for port in (NEAR, FAR):
         with pytest.raises(OSError, match="Invalid argument"):
             channel.bind_interdomain(0, port)

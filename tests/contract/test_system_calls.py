@@ -1,4 +1,4 @@
-"""How many system calls a burst takes, as strace counts them."""
+"""How many system calls a burst of events takes, as counted by strace."""
 
 import re
 import shutil
@@ -49,7 +49,7 @@ def test_a_burst_over_1000_ports_takes_four(
     if not shutil.which("strace"):
         unavailable("needs strace")
     log = tmp_path / "strace"
-    # The thousands of ioctl are the binding's, none the loop's; left out, they cost nothing.
+    # The thousands of ioctl calls are those of binding, not of the loop: without them it is faster.
     strace: list[str | Path] = ["strace", "-f", "--seccomp-bpf", "-e", "trace=!ioctl", "-o", log]
     subprocess.run([*strace, sys.executable, "-c", PROGRAM, DEVICE_NODE], check=True, timeout=300)
     burst = re.split(r"^\d+ +getppid.*\n", log.read_text(), flags=re.MULTILINE)[1]

@@ -1,4 +1,4 @@
-"""VIRQs that the real hypervisor raises, on demand of the real toolstack."""
+"""VIRQs that a real Xen raises when the toolstack acts."""
 
 from collections.abc import Callable
 from typing import NoReturn

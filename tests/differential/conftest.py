@@ -5,16 +5,16 @@ from typing import NoReturn
 
 import pytest
 
-from ..guests import running_guest
+from ..real_guest import running_guest
 from .machines import Machine, Reference, fake_machine, real_dom0, real_guest, real_machine
 
-# So few that sequences come up against them.
+# So few that sequences reach the limit.
 GUEST_PORTS = 40
 
 
 @pytest.fixture(scope="module")
 def one_vcpu() -> Iterator[None]:
-    """Leave dom0 one vCPU: with several, the order of events is not the driver's alone."""
+    """Leave dom0 one vCPU: with several, the order of events depends on more than the driver."""
     switches = sorted(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"))
     for switch in switches:
         switch.write_text("0")
@@ -38,7 +38,7 @@ def guest(unavailable: Callable[[str], NoReturn]) -> Iterator[Reference]:
 
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, backend: str) -> Callable[[bool], Machine]:
-    """What to compare with: dom0, and a guest where one is wanted."""
+    """Return the machine to compare with: dom0, and on request a guest."""
 
     def get(with_guest: bool) -> Machine:
         if backend == "fake":

@@ -1,6 +1,6 @@
-"""What the fake is compared with: a real machine's domains, or those of the fake itself.
+"""The machine that the fake is compared with: a real one, or another fake.
 
-The latter finds no difference but those that were made: it shows that the comparison works.
+With another fake, only the errors that were made on purpose are found: the comparison works.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from pyxenevtchn.fake.descriptor import PollDescriptor
 from pyxenevtchn.fake.model.configuration import Abi
 from pyxenevtchn.fake.model.driver import OpenFile
 
-from ..guests import RealGuest
 from ..here import has_fifo, has_silo, machine
 from ..raw_driver import RawFiles
+from ..real_guest import RealGuest
 
-# Free in any quiet domain: the one number that a file may take over by BIND_STATIC.
+# Free in any domain with few ports: the only number that a file may bind by BIND_STATIC.
 FREE_PORT = 4000
 
 _VERSION = Path("/sys/hypervisor/version")
@@ -41,18 +41,18 @@ class Files(Protocol):
     def write(self, fd: int, data: str) -> int: ...
     def poll(self, fd: int) -> int: ...
     def channels(self) -> int: ...
-    def pass_by(self) -> None: ...
+    def settle(self) -> None: ...
 
 
 class Pausable(Protocol):
-    """A guest, for the toolstack."""
+    """A guest that can be paused."""
 
     def pause(self) -> None: ...
     def unpause(self) -> None: ...
 
 
 class GuestFiles:
-    """The open files of a real guest's agent."""
+    """The open files of the agent in a real guest."""
 
     def __init__(self, guest: RealGuest) -> None:
         self._guest = guest
@@ -68,8 +68,8 @@ class Reference:
     Attributes:
         domid: its number.
         files: its open files.
-        channels: how many channels its kernel is ready for.
-        free_ports: how many ports it can have besides those that it has; None for no limit.
+        channels: how many channels its kernel has room for.
+        free_ports: how many more ports it can have; None for no limit.
         guest: how to pause it; None for dom0.
     """
 
@@ -86,7 +86,7 @@ class Machine:
 
     Attributes:
         domains: its domains, dom0 first.
-        configuration: what a fake like it is made of.
+        configuration: the arguments of a Hypervisor that is like it.
     """
 
     domains: Sequence[Reference]
@@ -99,13 +99,13 @@ class Machine:
         return abi
 
     def fake(self, package: ModuleType) -> Hypervisor:
-        """Make a fake like it, of a package such as pyxenevtchn.fake."""
+        """Make a fake like it, from a package such as pyxenevtchn.fake."""
         made: Hypervisor = package.Hypervisor(**self.configuration)
         return made
 
 
 def real_machine() -> dict[str, Any]:
-    """Tell what a fake like this machine is made of."""
+    """Return the arguments of a Hypervisor that is like this machine."""
     return {
         "xen_version": tuple(int((_VERSION / part).read_text()) for part in ("major", "minor")),
         "linux": tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2]),
@@ -116,20 +116,20 @@ def real_machine() -> dict[str, Any]:
 
 
 def real_dom0() -> Reference:
-    """Return dom0, which this runs in."""
+    """Return dom0, in which this runs."""
     files = RawFiles()
     return Reference(0, files, _prepare(files))
 
 
 def real_guest(guest: RealGuest) -> Reference:
-    """Return a guest with a limit of ports that can be reached."""
+    """Return a guest whose limit of ports is low enough to be reached."""
     files = cast("Files", GuestFiles(guest))
     return Reference(guest.domid, files, _prepare(files), _use_up(files), guest)
 
 
 def _prepare(files: Files) -> int:
-    """Have a kernel see the highest port that it will; return how many channels it is ready for."""
-    files.pass_by()
+    """Show a kernel the highest port of the test; return how many channels it has room for then."""
+    files.settle()
     fd = files.open()
     with contextlib.suppress(OSError):  # Linux has BIND_STATIC since 6.6
         files.ioctl(fd, "bind_static", FREE_PORT)
@@ -138,7 +138,7 @@ def _prepare(files: Files) -> int:
 
 
 def _use_up(files: Files) -> int:
-    """Bind ports until there are no more, and let them go; return how many there were."""
+    """Bind ports until that fails, and unbind them; return how many there were."""
     fd = files.open()
     ports = 0
     try:
@@ -192,8 +192,8 @@ class FakeFiles:
     def channels(self) -> int:
         return self._domain._kernel.nr_channels  # noqa: SLF001
 
-    def pass_by(self) -> None:
-        """Do nothing: events are there at once."""
+    def settle(self) -> None:
+        """Do nothing: events arrive at once."""
 
     def _number(self, opened: tuple[PollDescriptor, OpenFile]) -> int:
         number = next(self._numbers)
@@ -202,7 +202,7 @@ class FakeFiles:
 
 
 def fake_machine(configuration: dict[str, Any], guest_ports: int) -> Machine:
-    """Make a machine of dom0 and a guest, of the fake."""
+    """Make a fake machine with dom0 and a guest."""
     xen = Hypervisor(**configuration)
     guest = xen.create_domain(7, guest_ports)
     dom0_files, files = FakeFiles(xen.dom0), FakeFiles(guest)

@@ -20,10 +20,10 @@ class Mutant:
     """A small error.
 
     Attributes:
-        module: of the fake's models.
-        right: a line or lines of that, as they are.
-        wrong: what stands there instead.
-        guest: whether it takes a second domain to see.
+        module: a module of the fake's models.
+        right: a line or lines of that module.
+        wrong: what replaces them.
+        guest: whether the error shows only with a second domain.
     """
 
     module: str
@@ -52,7 +52,7 @@ MUTANTS = (
         "        if virq in self._virqs:\n            fail(errno.EEXIST)",
         "        if virq in self._virqs:\n            fail(errno.EBUSY)",
     ),
-    # Orders of checks.
+    # The order of checks.
     Mutant(
         "driver",
         "        if port >= self._kernel.nr_channels:\n            fail(errno.EINVAL)\n"
@@ -147,14 +147,14 @@ MUTANTS = (
 
 @contextmanager
 def mutated(mutant: Mutant, number: int) -> Iterator[ModuleType]:
-    """Import the fake's package of a copy with that error."""
+    """Import the fake from a copy of the package that has this error."""
     name = f"mutant_{number}"
     with TemporaryDirectory() as directory:
         copy = Path(directory, name)
         shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         source = copy / "fake/model" / f"{mutant.module}.py"
         text = source.read_text()
-        assert text.count(mutant.right) == 1, f"{mutant.module} has not one {mutant.right!r}"
+        assert text.count(mutant.right) == 1, f"{mutant.module} must have {mutant.right!r} once"
         source.write_text(text.replace(mutant.right, mutant.wrong))
         sys.path.insert(0, directory)
         try:

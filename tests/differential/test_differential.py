@@ -1,12 +1,12 @@
 """The fake against the real driver: the same steps on both, every answer compared.
 
-It needs dom0's event channels to itself, and leaves dom0 one vCPU meanwhile: with several, the
-order of events is not the driver's alone. ``--examples N`` says how many sequences to try, and
-``--seconds N`` for how long at most.
+No other program may use dom0's event channels meanwhile, and dom0 is left with one vCPU: with
+several, the order of events depends on more than the driver. ``--examples N`` is how many
+sequences to try, ``--seconds N`` for how long at most.
 
-Without a real machine the fake is compared with itself, which shows that the comparison works: it
-finds no difference, and each of those that are made on purpose (which on a real one would take an
-hour).
+Without a real machine the fake is compared with another fake. That shows that the comparison works:
+it finds no difference, and it finds each error that is made on purpose. The latter would take an
+hour on a real machine.
 """
 
 import random
@@ -25,10 +25,10 @@ from .worlds import Worlds
 
 pytestmark = pytest.mark.backends("fake", "real")
 
-# Sequences that a mutant has to survive to be called a survivor.
+# The error must be found within so many sequences.
 MUTANT_SEQUENCES = 400
 
-# Sequences that are tried together: what is left of them when the time is over takes time as well.
+# Sequences in one run of Hypothesis: it also generates those that are left when the time is over.
 ROUND = 100
 
 Step = tuple[str, int, int, int]
@@ -53,25 +53,25 @@ OPERATIONS = {
     "bind_many": 1,
     "refill": 1,
 }
-# With another domain, where each step takes longer.
+# With a guest, where each step takes longer.
 OPERATIONS_OF_TWO = {**OPERATIONS, "open": 5, "churn": 0, "refill": 0, "burst": 3}
 NUMBERS_END = 2**12
 
 
 def names(operations: dict[str, int]) -> list[str]:
-    """List the operations, each as often as its weight says."""
+    """Return the operations, each repeated by its weight."""
     return [name for name, weight in operations.items() for _ in range(weight)]
 
 
 @pytest.fixture
 def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Say something, whatever pytest captures."""
+    """Print a text although pytest captures the output."""
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         with capsys.disabled():
             print(f"\n{text}")
 
-    return say
+    return show
 
 
 def test_the_fake_answers_as_the_driver_does(
@@ -91,14 +91,14 @@ def test_two_domains_of_the_fake_answer_as_real_ones_do(
 
 
 def compare(request: pytest.FixtureRequest, compared: Machine, operations: dict[str, int]) -> str:
-    """Try random sequences; return how many there were."""
+    """Try random sequences; return a summary."""
     end = time.monotonic() + request.config.getoption("--seconds")
     done: list[int] = []
     number = st.integers(0, NUMBERS_END)
     step = st.tuples(st.sampled_from(names(operations)), number, number, number)
 
     def try_one(sequence: list[Step]) -> None:
-        # What is left when the time is over does nothing.
+        # When the time is over, the sequences that are left do nothing.
         if time.monotonic() >= end:
             return
         worlds = Worlds(compared, pyxenevtchn.fake)

@@ -1,4 +1,4 @@
-"""The pages that people read, and the blocks of code in them."""
+"""The pages of the documentation, and the blocks of code in them."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def fenced(language: str) -> re.Pattern[str]:
-    """Match the fenced blocks of a language; the group is what is in them."""
+    """Return a pattern for the fenced blocks of a language, without their fences."""
     return re.compile(rf"(?<=^```{language}\n)(.*?)(?=^```$)", re.DOTALL | re.MULTILINE)
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
-    """Go through the pages' blocks of a language: where each is, and its text."""
+    """Yield the pages' blocks of a language: the place of each, and its text."""
     for page in PAGES:
         text = page.read_text()
         for match in fenced(language).finditer(text):

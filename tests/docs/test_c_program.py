@@ -1,4 +1,4 @@
-"""The C program of the page on programs in other languages, and what runs its test."""
+"""The C program on the page about programs in other languages, and its test's Makefile."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs/howto/programs.md").read_text()
 
 
 def block(language: str, part: str) -> str:
-    """The page's one block of a language that has this in it."""
+    """Return the page's only block of a language that contains ``part``."""
     (found,) = (match[0] for match in fenced(language).finditer(PAGE) if part in match[0])
     return found
 
@@ -25,7 +25,7 @@ def block(language: str, part: str) -> str:
     or not Path("/usr/include/xenevtchn.h").exists(),
     reason="needs a C compiler, make and libxen-dev",
 )
-def test_its_makefile_makes_its_check(tmp_path: Path) -> None:
+def test_make_check_passes(tmp_path: Path) -> None:
     (tmp_path / "echo.c").write_text(block("c", "int main"))
     (tmp_path / "check.sh").write_text(block("sh", "#!/bin/sh"))
     (tmp_path / "Makefile").write_text(block("make", "check"))
@@ -35,7 +35,7 @@ def test_its_makefile_makes_its_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-def test_a_sanitizer_goes_with_it(tmp_path: Path) -> None:
+def test_the_command_for_a_sanitizer_works(tmp_path: Path) -> None:
     command = block("sh", "ASAN_OPTIONS")
     assert command.endswith(" ./echo-asan 1 3\n")
     (tmp_path / "program.c").write_text(

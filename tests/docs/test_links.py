@@ -1,4 +1,4 @@
-"""What the pages link to and name is there."""
+"""The files that the pages link to exist, and so do the tests that they name."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The Python of the README and of the documentation runs as it stands."""
+"""The Python code in the README and the documentation runs unchanged."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from ..limits import TIMEOUT
 from .pages import blocks
 
 BLOCKS = dict(blocks("python"))
-# Those that name no device, and so take the real one where there is one.
+# Blocks that name no device: they use the real one, where there is one.
 ANY_DEVICE = {place: text for place, text in BLOCKS.items() if "EventChannel.open()" in text}
 
 

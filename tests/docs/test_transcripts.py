@@ -1,4 +1,4 @@
-"""What the pages say that commands write is what they write."""
+"""Commands print what the pages' transcripts show."""
 
 import pytest
 

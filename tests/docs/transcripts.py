@@ -1,8 +1,8 @@
-"""The shell transcripts of the pages, run again.
+"""Run the shell transcripts of the pages again.
 
-Each is a session of one shell, in a folder with nothing but .venv. Where a command starts with
-sudo, it needs a real Xen: it is one of the sessions on a dom0. A command that ends with & is let
-run once it has written its first line. ``tools/docs --transcripts`` writes them anew.
+Each is a session of one shell, in a folder that contains only .venv. A transcript with a command
+that starts with sudo needs a dom0 on a real Xen. A command that ends with & runs in the background
+after its first line of output. ``tools/docs --transcripts`` updates them.
 """
 
 import argparse
@@ -18,17 +18,17 @@ from .pages import PAGES, fenced
 
 PROMPT = "$ "
 CONSOLE = fenced("console")
-_DONE = "\x1e\n"  # a line that no command writes
+_DONE = "\x1e\n"  # marks the end of a command's output; no command prints it
 _MARK = "printf '\\036\\n'\n"
-# For a session that hangs.
+# Ends a session that hangs.
 _LIMITED = ["timeout", "--kill-after=5", f"{TIMEOUT - 5}"]
 
-# Root needs no sudo; and Debian's xl insists on tools of the running Xen's version, though any do.
+# Root needs no sudo. Debian's xl wants tools of the running Xen's version, but others work too.
 _START = """\
 sudo() { "$@"; }
 xl() { "$(printf '%s\\n' /usr/lib/xen-*/bin/xl | tail -1)" "$@"; }
 """
-# What a shell does when a person leaves.
+# End the background jobs, as a terminal that is closed does.
 _END = "kill $(jobs -p) 2>/dev/null; wait\n"
 
 # What varies from run to run and from machine to machine.
@@ -44,12 +44,12 @@ _VARYING = (
 
 
 def needs_xen(transcript: str) -> bool:
-    """Tell whether this session is one on a dom0."""
+    """Return whether a transcript is of a dom0 on a real Xen."""
     return f"{PROMPT}sudo " in transcript
 
 
 def run(transcript: str) -> str:
-    """Run the commands of a transcript; return it with what they write now."""
+    """Run a transcript's commands; return the transcript with their output of now."""
     environment = {name: value for name, value in os.environ.items() if name != "XENEVTCHN_DEVICE"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     lines: list[str] = []
@@ -88,7 +88,7 @@ def run(transcript: str) -> str:
 
 
 def comparable(transcript: str) -> list[str]:
-    """Return the lines of output, without what varies from run to run."""
+    """Return a transcript's lines of output, without what varies from run to run."""
     lines = [line for line in transcript.splitlines() if not line.startswith(PROMPT)]
     for pattern, name in _VARYING:
         lines = [re.sub(pattern, name, line) for line in lines]
@@ -96,7 +96,7 @@ def comparable(transcript: str) -> list[str]:
 
 
 def renew(transcript: str, *, real: bool) -> str:
-    """Return the transcript of what its commands write now, if that is not the same."""
+    """Run a transcript again if it is for this machine; return it new if its output changed."""
     if needs_xen(transcript) != real:
         return transcript
     now = run(transcript)
@@ -104,9 +104,9 @@ def renew(transcript: str, *, real: bool) -> str:
 
 
 def main() -> None:
-    """Write the transcripts anew: those on the fake, or with --real those on a dom0."""
+    """Update the transcripts: those on the fake, or with --real those on a dom0."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--real", action="store_true", help="those on a dom0, where this is run")
+    parser.add_argument("--real", action="store_true", help="those on a dom0, in which to run this")
     real = parser.parse_args().real
     for page in PAGES:
         text = page.read_text()

@@ -1,4 +1,4 @@
-"""The examples, run as people run them."""
+"""The examples, run as processes."""
 
 import sys
 from contextlib import AbstractContextManager
@@ -12,6 +12,6 @@ EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 def running_example(
     name: str, *arguments: Argument, device: str
 ) -> AbstractContextManager[Running]:
-    """Start an example, on pipes; kill it if it has not ended."""
+    """Start an example on pipes; kill it if it has not ended."""
     program = EXAMPLES / f"{name}.py"
     return running("-W", "error", program, *arguments, device=device, program=sys.executable)

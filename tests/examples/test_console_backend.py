@@ -1,4 +1,4 @@
-"""console_backend.py, in place of xenconsoled; the other end is the guest's own kernel."""
+"""console_backend.py instead of xenconsoled; the frontend is in the guest's own kernel."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from ..command import Running, running
-from ..guests import SharedGuest, running_guest
+from ..real_guest import SharedGuest, running_guest
 from .programs import EXAMPLES
 
 pytestmark = [pytest.mark.backends("real"), pytest.mark.only("dom0")]
@@ -27,14 +27,14 @@ def console(name: str) -> AbstractContextManager[Running]:
 def test_a_guest_is_spoken_with_whatever_happens_to_it(
     shared_guest: SharedGuest, unavailable: Callable[[str], NoReturn]
 ) -> None:
-    # The process in the guest hears and answers on its console, in lines.
+    # The process in the guest reads commands from its console and writes answers to it.
     with running_guest(shared_guest.kind, unavailable, console=console) as guest:
         assert guest.call("domain_exists", 0) is True
         guest.undergo("pause")
         guest.undergo("unpause")
         assert guest.call("domain_exists", 0) is True
         guest.undergo("checkpoint")
-        # Longer than the rings, each way.
+        # Longer than the console's rings, in both directions.
         numbers = list(range(1000))
         assert guest.call("echo", *numbers) == numbers
         domid = guest.domid

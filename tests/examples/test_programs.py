@@ -1,4 +1,4 @@
-"""throttle.py, split_driver.py and live_update.py; and what all examples have in common."""
+"""throttle.py, split_driver.py and live_update.py, and checks of all examples."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_throttle_lets_through_no_more_than_its_limit(device: str) -> None:
     assert 0 < int(throttled[1]) <= 3 < int(without[1])
 
 
-def test_a_live_update_loses_no_event_and_doubles_none(device: str) -> None:
+def test_a_live_update_loses_and_repeats_no_event(device: str) -> None:
     with running_example("live_update", device=device) as program:
         for version in (1, 2, 3):
             assert program.line() == f"version {version} has 8 ports"
@@ -34,7 +34,7 @@ def test_a_live_update_loses_no_event_and_doubles_none(device: str) -> None:
 
 
 def drive(page: Path, front: tuple[str, int], back: tuple[str, int]) -> None:
-    """Run a frontend and a backend, each with a device and the domid of the other one."""
+    """Run a frontend and a backend; each has a device and the domid of its peer."""
     with running_example(
         "split_driver", "frontend", page, "--peer", str(front[1]), device=front[0]
     ) as frontend:

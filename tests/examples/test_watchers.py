@@ -36,7 +36,7 @@ def test_xens_console_is_watched(device: str, unavailable: Unavailable) -> None:
             press_debug_key(unavailable)
             assert program.line().endswith(" Xen wrote to its console: see `xl dmesg`")
         ended = program.interrupt()
-    # Xen may have written a line more in the meantime.
+    # Xen may have written another line meanwhile.
     assert (ended.status, ended.errors) == (130, "")
 
 
@@ -49,7 +49,7 @@ def test_the_death_of_a_domain_of_the_fake_is_seen(server: ServerProcess) -> Non
             server.xen.destroy_domain(server.xen.create_domain())
             assert program.line().endswith(SEEN)
         ended = program.interrupt()
-    # A death can be said twice.
+    # The program may report a death twice.
     assert all(line.endswith(SEEN) for line in ended.output.splitlines())
     assert (ended.status, ended.errors) == (130, "")
 
@@ -62,7 +62,7 @@ def test_the_death_of_a_domain_is_seen(device: str) -> None:
             let_a_domain_die()
             assert program.line().endswith(SEEN)
         ended = program.interrupt()
-    # A death can be said twice.
+    # The program may report a death twice.
     assert (ended.status, ended.errors) == (130, "")
 
 
@@ -74,7 +74,7 @@ def test_the_death_of_a_domain_is_seen(device: str) -> None:
         ("domain_death", Virq.DOM_EXC, "xenstore-watch @releaseDomain"),
     ],
 )
-def test_where_the_virq_is_held_it_says_what_to_do(
+def test_a_virq_that_is_bound_already_is_an_error_with_a_hint(
     device: str, example: str, virq: Virq, advice: str
 ) -> None:
     with EventChannel.open(device) as holder:
@@ -88,7 +88,7 @@ def test_where_the_virq_is_held_it_says_what_to_do(
 
 
 @pytest.mark.backends("real")
-def test_xenstored_holds_the_virq_and_has_what_to_watch_instead(
+def test_where_xenstored_holds_the_virq_the_hint_works(
     device: str, unavailable: Unavailable
 ) -> None:
     with xenstored(unavailable):

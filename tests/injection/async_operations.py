@@ -1,4 +1,4 @@
-"""What of AsyncEventChannel is struck: a coroutine of its user, from beginning to end."""
+"""The operations of AsyncEventChannel that are struck: coroutines of a user, run to their end."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
@@ -25,7 +25,7 @@ Scenario = Callable[[AsyncWorld], Coroutine[Any, Any, None]]
 
 
 def kept(world: World) -> None:
-    """Events that came while a task waited for another one."""
+    """Events that were read while a task waited for another event."""
     assert isinstance(world, AsyncWorld)
     world.send(*world.ports)
     world.run(world.channel.wait(world.ports[2]))
@@ -35,8 +35,8 @@ def kept(world: World) -> None:
 ASYNC_QUEUES: tuple[Queue, ...] = (nothing, in_the_ring, left_over, kept)
 
 
-# Waiting for a port. What the owner has had is noted by one call into C: whatever strikes, no
-# handler runs in between.
+# Waiting for a port. One call into C records the event that the owner got, so no handler can run
+# in the middle of it.
 
 
 async def wait_for(world: AsyncWorld, port: int) -> None:
@@ -61,12 +61,12 @@ async def wait_in_tasks(world: AsyncWorld) -> None:
 
 
 async def wait_together(world: AsyncWorld) -> None:
-    """Have several tasks wait for one port, before its event comes: it goes to all of them."""
+    """Let several tasks wait for one port before its event comes: it goes to all of them."""
     world.shared = True
     tasks = [world.start(wait_for(world, world.ports[0])) for _ in range(3)]
     world.send_soon(world.ports[0])
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    # A strike as they are woken can leave it at some of them.
+    # A strike while they are woken can prevent some of them from being woken.
     for task in tasks:
         await asyncio.sleep(0)
         task.cancel()
@@ -102,7 +102,7 @@ async def read(world: AsyncWorld) -> None:
 
 
 async def events(world: AsyncWorld) -> None:
-    """Go into a second batch: each port gets another event as the body works on its first."""
+    """Reach a second batch: each port gets another event while the body handles its first."""
     world.consumes = True
     world.send_soon(*world.ports)
     turns = 0
@@ -144,11 +144,11 @@ async def wait_in_events(world: AsyncWorld) -> None:
         break
 
 
-# Ending a wait from outside.
+# Ending a wait from another task.
 
 
 async def cancel(world: AsyncWorld, turns: int, start: Scenario) -> None:
-    """Cancel after a number of the loop's turns; the event comes in the first."""
+    """Cancel a task after some turns of the loop; its event comes in the first turn."""
     task = world.start(start(world))
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -178,7 +178,7 @@ async def leave(world: AsyncWorld) -> None:
 
 
 async def end_of(tasks: Iterable["asyncio.Task[None]"]) -> None:
-    """Wait for tasks, some of which may be told that a port is gone, or cancelled."""
+    """Wait for tasks; some may end with ChannelClosed, or be cancelled."""
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if result and not isinstance(result, ChannelClosed | asyncio.CancelledError):
             raise result

@@ -1,4 +1,4 @@
-"""A world with an event loop in it."""
+"""A world with an event loop."""
 
 import asyncio
 import gc
@@ -15,18 +15,19 @@ from .world import Machine, Stuck, World
 
 T = TypeVar("T")
 
-MOST_TURNS = 1000
+# More turns of the loop than any operation takes.
+MAX_TURNS = 1000
 
 
 class Spinning(Exception):
-    """The loop has had more turns than anything here takes."""
+    """The loop has had more than MAX_TURNS turns."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Waits for events that are on their way alone: there is nobody else who could wake a task.
+    """Waits only as long as an event may be on its way: nothing else can wake a task here.
 
     Args:
-        patience: tells how many seconds one may take.
+        patience: returns that time, in seconds.
     """
 
     turns = 0
@@ -40,27 +41,27 @@ class _Selector(selectors.DefaultSelector):
         if timeout is None and not ready:
             raise Stuck
         self.turns += 1
-        if self.turns > MOST_TURNS:
+        if self.turns > MAX_TURNS:
             self.turns = 0
             raise Spinning
         return ready
 
 
 class AsyncWorld(World):
-    """The handle that is struck is used in an event loop.
+    """A world in which the struck handle is used in an event loop.
 
     Attributes:
         loop: the loop.
-        channel: the handle, in asyncio.
+        channel: the handle's AsyncEventChannel.
         came: ports that the owner has read.
-        shared: whether several tasks wait for a port, and each gets its event.
-        consumes: whether the owner goes on as a consumer first.
+        shared: whether several tasks wait for one port, and each gets its event.
+        consumes: whether the owner goes on as a consumer first, and waits for single ports then.
     """
 
     def __init__(self, machine: Machine, **options: bool) -> None:
         super().__init__(machine, **options)
         self.loop = asyncio.SelectorEventLoop(_Selector(self._patience))
-        # Tells whether tasks wait for events that are on their way.
+        # Returns whether tasks wait for events that are on their way.
         self._expects: Callable[[], bool] = self._expects_any
         self.loop.set_exception_handler(self._hear)
         self.channel: AsyncEventChannel = AsyncEventChannel(
@@ -73,7 +74,7 @@ class AsyncWorld(World):
         self._tasks: list[asyncio.Task[Any]] = []
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Have the loop run something.
+        """Run a coroutine in the loop.
 
         Raises:
             Stuck: it does not end.
@@ -81,22 +82,22 @@ class AsyncWorld(World):
         return self.loop.run_until_complete(self.start(coroutine))
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Start a task, and keep it: one that nobody is to wake would be garbage."""
+        """Start a task, and keep a reference: a task that is never woken would be garbage."""
         task = self.loop.create_task(coroutine)
         self._tasks.append(task)
         return task
 
     def send_soon(self, *ports: int) -> None:
-        """Send an event to each of these ports, in the loop's next turn, if it has none then."""
+        """In the loop's next turn, send an event to each port whose events have all been taken."""
         self.loop.call_soon(self._send_new, ports)
 
     def put_away(self, opened: EventChannel | None) -> Iterator[str]:
-        """End the tasks too, after those that were woken have had their turn."""
+        """End the tasks too, after those that were woken have run."""
         yield from super().put_away(opened)
         self._expects = lambda: False
         self._run_all()
         self._end_tasks()
-        # A task that has failed is in a cycle with the frames that it failed in.
+        # A failed task is in a reference cycle with the frames of its exception.
         for each in self.told:
             forget_frames(each)
         gc.collect()
@@ -107,7 +108,7 @@ class AsyncWorld(World):
         self.came = []
 
     def go_on(self) -> None:
-        """Go on as the owner does: wait for each port, and consume what is left; or the reverse."""
+        """Go on as the owner: wait for each port, then consume what is left, or the reverse."""
         for consume in (self.consumes, not self.consumes):
             self.near.unmask(self.in_hand)
             self.in_hand.clear()
@@ -123,8 +124,8 @@ class AsyncWorld(World):
         try:
             self._run_all()
             self.run(self.loop.shutdown_asyncgens())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
-            yield f"as the loop ends: {error!r}"
+        except Exception as error:  # noqa: BLE001 - none is expected
+            yield f"the loop ended with {error!r}"
         self.loop.close()
         yield from super().close()
         yield from self._complaints
@@ -133,7 +134,7 @@ class AsyncWorld(World):
         return super().had() + Counter(self.came)
 
     def _expects_any(self) -> bool:
-        # Where events may have gone, it is not known which are to come.
+        # Where events may be lost, it is not known which ones are still to come.
         return self.drops or self.owes()
 
     def _patience(self) -> float:
@@ -150,7 +151,7 @@ class AsyncWorld(World):
 
     async def _wait_for(self, port: int) -> None:
         await self.channel.wait(port)
-        # Where an event is seen in the same turn, nobody waits for it any longer.
+        # Count the event in this turn: owes() then no longer waits for it.
         self.seen[port] += 1
 
     def _consume(self) -> bool:
@@ -165,7 +166,7 @@ class AsyncWorld(World):
         self.see(await self.channel.read())
 
     def _run_for_a_while(self, coroutines: Iterable[Coroutine[Any, Any, None]]) -> bool:
-        """Run them until none goes on, and cancel them; return whether any has ended."""
+        """Run coroutines until none makes progress, then cancel them; return whether any ended."""
         tasks = [self.loop.create_task(coroutine) for coroutine in coroutines]
         self._expects = lambda: self.owes() and any(not task.done() for task in tasks)
         self._run_all()
@@ -183,8 +184,8 @@ class AsyncWorld(World):
             except Stuck:
                 self.has_dead_task = True
             except ChannelClosed:
-                pass  # as it should
-            except BaseException as error:  # noqa: BLE001 - the handler's, most of all
+                pass  # expected
+            except BaseException as error:  # noqa: BLE001 - mostly the handler's
                 self.told.append(error)
 
     def _run_all(self) -> None:
@@ -194,7 +195,7 @@ class AsyncWorld(World):
                 self.loop.run_forever()
             except Stuck:
                 return
-            except KeyboardInterrupt as error:  # a task has ended with the handler's
+            except KeyboardInterrupt as error:  # the handler's, which has ended a task
                 self.told.append(error)
 
     def _cancel(self, task: "asyncio.Task[Any]") -> None:

@@ -20,7 +20,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def tool(unavailable: Callable[[str], NoReturn]) -> None:
-    """End a test where the tool cannot be built."""
+    """Skip the tests where the tool cannot be built."""
     if reason := missing():
         unavailable(reason)
 
@@ -29,7 +29,7 @@ def tool(unavailable: Callable[[str], NoReturn]) -> None:
 def new_machine(
     backend: str, backend_server: ServerProcess | None
 ) -> Iterator[Callable[[], Machine]]:
-    """Give a dom0 for each strike."""
+    """A function that returns a dom0 for a strike."""
     if backend == "fake":
         yield FakeMachine
         reset_default()
@@ -44,10 +44,10 @@ def new_machine(
 
 @pytest.fixture
 def stride(pytestconfig: pytest.Config, backend: str) -> int:
-    """Give the number of opcodes for one strike.
+    """Return about how many opcodes there are to a strike: the option --stride, or more.
 
-    The library runs the same opcodes on each backend. The fake's device is struck at every one, the
-    preloaded one, whose every call is a round trip, at some of them.
+    The library runs the same opcodes on each backend. The fake's device is struck at every one; the
+    preloaded one, where each call is a round trip, at some of them.
     """
     stride: int = pytestconfig.getoption("--stride")
     return stride if backend != "preload" else 5 * stride

@@ -1,4 +1,4 @@
-"""Strikes an operation everywhere, and tells what was wrong afterwards."""
+"""Strike an operation at every opcode, and report what is wrong afterwards."""
 
 import gc
 import sys
@@ -14,16 +14,16 @@ from .operations import Operation, Queue
 from .strike import CALLER, Strike, forget_frames, strikes
 from .world import Machine, Stuck, World
 
-# Where asyncio itself loses a task to a handler that raises: in Future.set_result, and where its
-# loop, the library's caller, has just taken the task out of its queue.
+# Two places where asyncio itself loses a task if a handler raises: in Future.set_result, and in its
+# event loop, the library's caller, just after it has taken the task out of its queue.
 WAKING = "in BaseEventLoop.call_soon"
 
 
 class Report:
-    """What strikes have shown.
+    """The results of strikes.
 
     Attributes:
-        strikes: how many struck.
+        strikes: in how many of them the handler raised.
         failures: after how many of them something was wrong.
     """
 
@@ -33,9 +33,9 @@ class Report:
         self._lines: Counter[str] = Counter()
 
     def add(self, strike: Strike, problems: Iterable[str]) -> None:
-        """Add a strike and what was wrong after it."""
+        """Add a strike and the problems after it."""
         self.strikes += strike.raised is not None
-        # One can bring many more, of the same kind.
+        # One problem often causes many more of the same kind.
         distinct = ", ".join(dict.fromkeys(problems))
         if distinct:
             self.failures += 1
@@ -48,7 +48,7 @@ class Report:
 
 @contextmanager
 def quiet_collector() -> Iterator[None]:
-    """Have no finalizer run by chance, and garbage collections cost little."""
+    """Prevent garbage collections at random moments, and make explicit ones cheap."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -60,10 +60,10 @@ def quiet_collector() -> Iterator[None]:
 
 
 class Finalizers:
-    """Hears of what finalizers raise, while it is entered."""
+    """A context that collects the exceptions of finalizers."""
 
     def __init__(self) -> None:
-        # Its append is the hook: a handler that is due does not run in C.
+        # The hook is its append method: no handler runs in a function in C.
         self._unraisables: list[sys.UnraisableHookArgs] = []
 
     def __enter__(self) -> Self:
@@ -74,7 +74,7 @@ class Finalizers:
         sys.unraisablehook = self._before
 
     def errors(self) -> list[BaseException]:
-        """Give what was raised since the last time, and let go of the frames, as the usual hook."""
+        """Return the exceptions since the last call; drop their frames, as the usual hook does."""
         errors = [each.exc_value for each in self._unraisables if each.exc_value]
         self._unraisables.clear()
         for error in errors:
@@ -83,11 +83,11 @@ class Finalizers:
 
 
 def assert_unharmed(machine: Callable[[], Machine], operation: Operation, stride: int) -> None:
-    """Strike an operation, in every way: everywhere, or once for about so many opcodes."""
+    """Strike an operation with each error and each queue, and fail if anything is wrong."""
     reports = {
         f"{queue.__name__}, {error.__name__}": examine(machine, operation, queue, error, stride)
         for queue in operation.queues
-        # Ctrl-C's, and one that is an Exception and an OSError, which the library may catch.
+        # The exception of Ctrl-C, and one that is an OSError, which the library might catch.
         for error in (KeyboardInterrupt, TimeoutError)
     }
     assert all(report.strikes for report in reports.values())
@@ -102,7 +102,7 @@ def examine(
     error: type[BaseException],
     stride: int,
 ) -> Report:
-    """Strike an operation with one error, and one thing in the queue."""
+    """Strike an operation with one error and one queue."""
     report = Report()
     for strike in strikes(error, stride):
         before = descriptors()
@@ -116,7 +116,7 @@ def examine(
             problems = list(_strike_once(world, operation, queue, strike, finalizers))
             told = world.told
             del world
-            # What is raised as garbage goes holds garbage itself.
+            # An exception that is raised while garbage is collected holds garbage itself.
             collected = True
             while collected:
                 told += finalizers.errors()
@@ -124,7 +124,7 @@ def examine(
                     forget_frames(each)
                 collected = gc.collect() > 0
         if descriptors() - before:
-            problems.append("a descriptor is left open")
+            problems.append("a descriptor was left open")
         problems += _outcome(strike, operation, told)
         report.add(strike, problems)
     return report
@@ -157,31 +157,31 @@ def _strike_once(
             strike.error = None
             world.drops = True
         elif world.has_dead_task:
-            yield "a task cannot be ended"
+            yield "a task cannot be cancelled"
         if not world.near.closed:
             yield from world.problems()
         elif not operation.closes:
             yield "the handle is closed"
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is one
-        yield f"then {error!r}"
+    except Exception as error:  # noqa: BLE001 - each is a problem
+        yield f"then the owner got {error!r}"
     yield from world.close()
 
 
 def _outcome(strike: Strike, operation: Operation, others: list[BaseException]) -> Iterator[str]:
-    """Say what is wrong with the exceptions that came out of the call, or were told elsewhere."""
+    """Yield what is wrong with the exceptions of the call and of finalizers and event loops."""
     expected = [ChannelClosed, operation.error]
     if operation.warns:
         expected.append(ResourceWarning)
     if strike.place == CALLER:
-        # It has lost the new handle, or the coroutine, that it was to get; or, in asyncio, whom to
-        # tell that a task is done.
+        # The caller has lost its result, a new handle or a coroutine; or asyncio has lost the task
+        # that waits for another task's end.
         expected += [ResourceWarning if operation.by_c else (), RuntimeWarning, Stuck]
     errors = [strike.error, *others] if strike.error else others
     told = any(error is strike.raised for error in errors) or operation.cancels
     if strike.raised and not told:
-        yield "the handler's exception is lost"
+        yield "the handler's exception was lost"
     for error in errors:
         if error is not strike.raised and not isinstance(error, tuple(expected)):
             if not strike.raised:
                 raise error
-            yield f"there was {error!r}"
+            yield f"unexpected: {error!r}"

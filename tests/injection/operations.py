@@ -1,4 +1,4 @@
-"""What of EventChannel is struck: its calls, and what is in the queue before them."""
+"""The calls of EventChannel that are struck, and the events that are in the queue before them."""
 
 import os
 from array import array
@@ -27,7 +27,7 @@ def in_the_ring(world: World) -> None:
 
 
 def left_over(world: World) -> None:
-    """Events that were read, and left behind by a loop that took the first."""
+    """Events that were read by a loop that took only the first."""
     world.send(*world.ports)
     world.near.poll(TIMEOUT)
     for port in world.near.events(0):
@@ -55,20 +55,20 @@ class Operation:
     """A call that is struck.
 
     Attributes:
-        prepare: makes the call for a world; what it does itself is not struck.
-        queues: what is in the queue, in turn.
-        taken: gives the ports that came with the call's value.
-        error: what the call raises where nothing strikes it, if anything.
+        prepare: returns the call for a world; the preparation itself is not struck.
+        queues: the queues before the call, one after the other.
+        taken: returns the ports in the call's value.
+        error: what the call may raise without a strike, if anything.
         holds: whether the owner has a port in hand, see World.hold.
-        drops: whether it may have events gone, as RESET has; its owner then unmasks every port.
-        unbinds: whether it unbinds the first port, and its event may be gone.
+        drops: whether events may be lost, as with RESET; the owner then unmasks every port.
+        unbinds: whether it unbinds the first port, whose event may then be lost.
         closes: whether it may close the handle.
-        cancels: whether it cancels a task, which does not tell of any other exception then.
+        cancels: whether it cancels a task, which then may not report another exception.
         blocking: whether the handle's reads wait.
-        warns: whether a handle is dropped that was not closed.
+        warns: whether a handle is garbage collected that was not closed.
         by_c: whether C code makes the call, and can lose its value after the library's return.
-        fake_only: whether the real device is no place for it.
-        world: what it happens in.
+        fake_only: whether it must not run on a real device.
+        world: the class of its world.
     """
 
     prepare: Callable[[Any], Call]
@@ -103,11 +103,11 @@ def read_into(world: World, room: int) -> Call:
 
 
 def loop(world: World, turns: int = 100) -> Call:
-    """Go through the events; each port gets another one as the body works on its first."""
+    """Iterate over the events; each port gets another event while the body handles its first."""
 
     def call() -> None:
         for port in world.near.events(0):
-            # One call into C: whatever strikes, the body has the port afterwards.
+            # One call into C: no handler can run in the middle of it.
             world.yielded.append(port)
             if len(world.yielded) == turns:
                 break
@@ -136,7 +136,7 @@ def loop_over_overflow(world: World) -> Call:
 
 
 def paused_loop(world: World) -> Generator[int]:
-    """Make a loop that is in the midst of a batch."""
+    """Return a loop that is in the middle of a batch."""
     assert world.near.poll(TIMEOUT)
     world.paused = world.near.events(0)
     for port in world.paused:
@@ -149,7 +149,7 @@ def next_event(world: World) -> Call:
     loop = paused_loop(world)
 
     def call() -> None:
-        # next() is C code: what it returns is lost where the handler runs as it ends.
+        # next() is C code: its value is lost if the handler runs at its end.
         world.yielded.append(next(loop))
 
     return call
@@ -197,7 +197,7 @@ def leave_by_exception(world: World) -> Call:
 
 
 def drop(world: World, *, closed: bool) -> Call:
-    """Forget a handle; it has a VIRQ, and has waited."""
+    """Drop the last reference to a handle that has a bound VIRQ and was polled."""
     dropped = [world.machine.open()[0]]
     dropped[0].bind_virq(Virq.ARGO)
     dropped[0].poll(0)
@@ -242,7 +242,7 @@ OPERATIONS: dict[str, Operation] = {
     # Binding, and sending.
     "bind-virq": Operation(lambda w: lambda: w.near.bind_virq(Virq.ARGO)),
     "check-stale": Operation(lambda w: w.near.check_stale),
-    # On a real device it looks at every process, which takes seconds a strike.
+    # On a real device its hint looks at every process, which takes seconds a strike.
     "bind-virq-again": Operation(
         lambda w: lambda: w.near.bind_virq(Virq.XENOPROF),
         (nothing,),

@@ -1,8 +1,8 @@
-/* Raises a signal before the Nth opcode of the code under test.
+/* Raise a signal before the Nth opcode of the code under test.
  *
- * To be loaded by ctypes.PyDLL, in the main thread. A trace function in Python would not do: the
- * signal's handler would run in the midst of it. This one only counts and raises; the handler runs
- * where the interpreter looks for signals next, as for one that comes from outside.
+ * Load it by ctypes.PyDLL, in the main thread. A trace function in Python would not do: the
+ * signal's handler would run inside it. This one only counts and raises the signal; the handler
+ * runs where the interpreter checks for signals next, as for a signal from another process.
  */
 #include <Python.h>
 #include <signal.h>
@@ -22,7 +22,8 @@ static int starts_with(const char *text, const char *prefix)
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* Say where a frame's code is from: 1 is under test, -1 is not to be struck, nor what it calls. */
+/* Return where a frame's code is from: 1: under test; -1: must not be struck, nor what it calls;
+ * 0: other code. */
 static int origin(PyFrameObject *frame)
 {
     PyCodeObject *code = PyFrame_GetCode(frame);
@@ -49,7 +50,7 @@ static int is_called_from_outside(PyFrameObject *frame)
     return found;
 }
 
-/* Have a frame's opcodes traced. Python 3.13 does so only while it has a trace function. */
+/* Trace a frame's opcodes. Python 3.13 accepts this only while the frame has a trace function. */
 static int trace_opcodes(PyObject *frame)
 {
     return PyObject_SetAttrString(frame, "f_trace", Py_True) < 0
@@ -65,7 +66,7 @@ static int trace(PyObject *object, PyFrameObject *frame, int event, PyObject *ar
         deferred = 0;
         raise(SIGUSR1);
     }
-    /* A generator that gets an exception goes on without a call. */
+    /* A generator into which an exception is thrown goes on without a call event. */
     if (event == PyTrace_CALL || event == PyTrace_EXCEPTION) {
         if (origin(frame) <= 0 || is_called_from_outside(frame))
             return 0;
@@ -80,8 +81,8 @@ static int trace(PyObject *object, PyFrameObject *frame, int event, PyObject *ar
     return 0;
 }
 
-/* Raise SIGUSR1 before the nth opcode of code whose file's name starts with one prefix and not with
- * the other; what the other's code calls does not count. */
+/* Raise SIGUSR1 before the nth opcode of code whose file name starts with one prefix but not with
+ * the other. Code that is called from a file with the other prefix does not count. */
 int arm(long nth, const char *prefix, const char *but_not)
 {
     PyThreadState *state = PyThreadState_Get();
@@ -102,14 +103,14 @@ int arm(long nth, const char *prefix, const char *but_not)
     return 0;
 }
 
-/* Raise the signal again as the call ends that code under test has made to other code. */
+/* Raise the signal again at the end of the call that the code under test made to other code. */
 void defer(void)
 {
     deferred = 1;
 }
 
-/* Put back the trace function that was there before, if that has not been done; return how many
- * opcodes there were. */
+/* Restore the previous trace function, if that has not been done; return how many opcodes were
+ * counted. */
 long disarm(void)
 {
     if (armed) {

@@ -1,19 +1,20 @@
-"""A signal handler that raises, struck at every opcode of the library's own code in turn.
+"""A strike: a call, with a signal handler that raises at one opcode of the library's own code.
 
-    for strike in strikes(KeyboardInterrupt):
+    for strike in strikes(KeyboardInterrupt):  # each opcode in turn
         world = World(...)
         strike.run(lambda: world.channel.wait(0))
         ...  # whatever strike.value and strike.error are: nothing is lost
 
-The signal is real and comes just before the Nth opcode. As for any signal, the interpreter runs the
-handler where it looks next: as a function begins, as a call into C ends, as a loop goes back. The
-code under test is the library without its fakes, which stand for the kernel: a handler that is due
-in one of their functions runs once that is done, as it would for a function in C.
+The signal is real and comes just before the Nth opcode. As with any signal, the interpreter runs
+the handler where it checks for signals next: at the start of a function, at the end of a call into
+C, at a jump back in a loop. The code under test is the library without its fakes, which stand for
+the kernel: a handler that is due in one of their functions runs when that function is done, as with
+a function in C.
 
 A handler that is due after the library's last opcode runs in the caller's frame. ``run`` has the
-call's value then: the interpreter does not look for signals between the return of a function that
-is written in Python and the assignment of its value. A caller in C, ``map`` or
-``functools.partial`` say, has no such guarantee.
+call's value then: the interpreter does not check for signals between the return of a Python
+function and the assignment of its value. A caller in C, such as ``map`` or ``functools.partial``,
+does not have that guarantee.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ SOURCE = Path(__file__).with_name("strike.c")
 LIBRARY = Path(pyxenevtchn.__file__).parent
 FAKES = LIBRARY / "fake"
 
-# The place of a handler that ran in no code under test.
+# The place of a handler that ran outside the code under test.
 CALLER = "the caller"
 
 _COMPILER = shlex.split(sysconfig.get_config_var("CC") or "cc")
@@ -46,13 +47,13 @@ class Strike:
     """A run of a call, with a signal just before one of its opcodes.
 
     Attributes:
-        nth: before which opcode.
-        opcodes: how many had begun as the handler ran, or as the call ended.
+        nth: the number of that opcode, from 1.
+        opcodes: how many opcodes had begun when the handler ran, or when the call ended.
         raised: what the handler raised; None if the call ended before the nth opcode.
         place: where the handler ran: the innermost line under test, or CALLER.
         returned: whether the call returned.
-        value: what it returned.
-        error: what was raised instead, or after that.
+        value: what the call returned.
+        error: what was raised instead of the return, or after it.
     """
 
     def __init__(self, nth: int, error: type[BaseException], inside: Path, outside: Path) -> None:
@@ -68,7 +69,7 @@ class Strike:
         self._prefixes = f"{inside}/".encode(), f"{outside}/".encode()
 
     def run(self, call: Callable[[], object]) -> None:
-        """Make the call; what it raises becomes ``error``."""
+        """Make the call; store what it raises in ``error``."""
         tool = load()
         before = signal.signal(signal.SIGUSR1, self._handle)
         opcodes = 0
@@ -115,14 +116,14 @@ class Strike:
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:
-    """Give a frame and its callers, up to the call that is struck."""
+    """Yield a frame and its callers, up to the call that is struck."""
     while frame and frame.f_code is not Strike.run.__code__:
         yield frame
         frame = frame.f_back
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Let go of the frames that an exception holds, as its owner does who is done with it."""
+    """Remove the frames from an exception and its contexts, as if its owner had dropped it."""
     while error:
         error.__traceback__ = None
         error.__context__, error = None, error.__context__
@@ -131,16 +132,16 @@ def forget_frames(error: BaseException | None) -> None:
 def strikes(
     error: type[BaseException], stride: int = 1, *, inside: Path = LIBRARY, outside: Path = FAKES
 ) -> Iterator[Strike]:
-    """Give strikes, to be run in turn, until the call ends before the opcode comes.
+    """Yield strikes, for the caller to run in turn, until a call ends before its opcode comes.
 
-    The next one is at the first opcode after the place where the last one's handler ran: a signal
-    at any opcode between the two is handled at that same place.
+    The next strike is at the first opcode after the place where the last handler ran: a signal at
+    any opcode between the two would be handled at that same place.
 
     Args:
         error: what the handler raises.
-        stride: one strike for about so many opcodes, at random; 1 leaves no place out.
+        stride: strike about once in so many opcodes, at random; 1 leaves no place out.
         inside: the folder of the code that is struck.
-        outside: the folder in it whose code is not.
+        outside: the folder in it whose code is not struck.
     """
     strike = Strike(1, error, inside, outside)
     while True:
@@ -152,7 +153,7 @@ def strikes(
 
 
 def missing() -> str:
-    """Say what the machine lacks to build the tool, if anything."""
+    """Return the reason why the tool cannot be built here; empty if it can."""
     if not shutil.which(_COMPILER[0]):
         return f"needs a C compiler: there is no {_COMPILER[0]}"
     if not (_INCLUDE / "Python.h").exists():

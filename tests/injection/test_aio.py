@@ -1,4 +1,4 @@
-"""AsyncEventChannel, with a signal handler that raises anywhere in it."""
+"""AsyncEventChannel with a signal handler that raises, at each of its opcodes."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,8 @@ from .async_operations import ASYNC_OPERATIONS
 from .examine import assert_unharmed
 from .world import Machine
 
-# Hundreds of strikes each; of a device they use what EventChannel uses, whose operations do run on
-# the preloaded one each time.
+# Hundreds of strikes in each test. They use the same calls of a device as EventChannel, whose tests
+# run on the preloaded device each time.
 pytestmark = [
     pytest.mark.backends("fake", "preload", "real", on_demand=("preload",)),
     pytest.mark.timeout(300),

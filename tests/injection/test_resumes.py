@@ -1,4 +1,4 @@
-"""Resumes, with a signal handler that raises anywhere in it."""
+"""Resumes with a signal handler that raises, at each of its opcodes."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(params=[KeyboardInterrupt, TimeoutError])
 def everywhere(request: pytest.FixtureRequest) -> Callable[[], Iterator[Strike]]:
-    """Strike everywhere in a call, with one error."""
+    """Strikes at each opcode of a call, with one error."""
     return lambda: strikes(request.param)
 
 
-def assert_told(strike: Strike) -> None:
+def assert_raised(strike: Strike) -> None:
     assert strike.error is strike.raised, strike.place
 
 
@@ -31,17 +31,17 @@ def test_nothing_stays_open(everywhere: Callable[[], Iterator[Strike]]) -> None:
     before = descriptors()
     for strike in everywhere():
         strike.run(listen)
-        assert_told(strike)
+        assert_raised(strike)
         assert descriptors() == before, strike.place
 
 
-def test_what_was_heard_is_told(everywhere: Callable[[], Iterator[Strike]]) -> None:
+def test_no_resume_is_lost(everywhere: Callable[[], Iterator[Strike]]) -> None:
     guest = Hypervisor().create_domain()
     for strike in everywhere():
         with guest.resumes() as resumes:
             guest.checkpoint()
             strike.run(lambda resumes=resumes: resumes.wait(0))  # type: ignore[misc]
-            assert_told(strike)
+            assert_raised(strike)
             assert strike.value is True or resumes.wait(0), strike.place
 
 
@@ -50,7 +50,7 @@ def test_it_can_be_closed_again(everywhere: Callable[[], Iterator[Strike]]) -> N
     for strike in everywhere():
         resumes = guest.resumes()
         strike.run(resumes.close)
-        assert_told(strike)
+        assert_raised(strike)
         resumes.close()
         with pytest.raises(ChannelClosed):
             resumes.wait()

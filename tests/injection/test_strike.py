@@ -1,4 +1,4 @@
-"""The tool itself, on a piece of code that is made for it."""
+"""The tool itself, on sample code."""
 
 import signal
 from collections.abc import Callable, Generator
@@ -16,7 +16,7 @@ OUTSIDE = INSIDE / "outside"
 
 
 def strike_all(call: Callable[[], object]) -> list[Strike]:
-    """Strike a call until it ends unstruck."""
+    """Strike a call at each opcode; return the strikes, the last of which struck nothing."""
     struck = []
     for strike in strikes(LookupError, inside=INSIDE, outside=OUTSIDE):
         strike.run(call)
@@ -25,7 +25,7 @@ def strike_all(call: Callable[[], object]) -> list[Strike]:
 
 
 def places(struck: list[Strike]) -> set[str]:
-    """Name the functions in which handlers ran."""
+    """Return the names of the functions in which handlers ran."""
     return {strike.place.partition(" ")[2] for strike in struck if strike.raised}
 
 
@@ -36,7 +36,7 @@ def test_every_place_where_a_handler_can_run_is_struck() -> None:
     for strike in within:
         assert not strike.returned
         assert strike.error is strike.raised
-    # Due after the last opcode, it ran in the caller, which had the value.
+    # The last handler was due after the last opcode: it ran in the caller, which had the value.
     assert (last.place, last.value, last.error) == (CALLER, 7, last.raised)
     assert (unstruck.value, unstruck.error, unstruck.raised) == (7, None, None)
 
@@ -60,7 +60,7 @@ def test_no_handler_runs_outside() -> None:
         strike.run(partial(code.in_the_kernel, results))
         assert strike.place.partition(" ")[2] in {"in_the_kernel", "add", "caller", ""}
         counts.append(len(results))
-    # What is called there runs whole or not at all, and a handler that is due runs afterwards.
+    # A function that is called there runs whole or not at all; a handler that is due runs after it.
     assert 3 in counts
     assert set(counts) <= {0, 3}
 
@@ -94,7 +94,7 @@ def test_a_generator_that_began_before_is_struck() -> None:
     assert ends[-1] == ["first", "second"]
 
 
-def test_what_is_raised_in_a_finalizer_is_told() -> None:
+def test_an_exception_in_a_finalizer_is_reported() -> None:
     told = 0
     for strike in strikes(LookupError, inside=INSIDE, outside=OUTSIDE):
         loops = [paused_loop([])]
@@ -106,7 +106,7 @@ def test_what_is_raised_in_a_finalizer_is_told() -> None:
     assert told
 
 
-def test_other_exceptions_and_the_handler_from_before_are_kept() -> None:
+def test_other_exceptions_and_the_previous_handler_are_kept() -> None:
     before = signal.getsignal(signal.SIGUSR1)
     strike = Strike(1000, LookupError, INSIDE, OUTSIDE)
     strike.run(lambda: code.add(1, "two"))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a strike happens to: a handle, another one that sends it events, and their account."""
+"""The world of a strike: a handle, another one that sends it events, and counts of the events."""
 
 import fcntl
 import gc
@@ -27,24 +27,24 @@ Notify = Callable[[int], int]
 
 
 class Machine(Protocol):
-    """A dom0, which has no other ports than its kernel's."""
+    """A dom0 in which only the kernel has ports."""
 
     @property
     def name(self) -> str | None:
-        """What a device there is opened by."""
+        """The name by which a device is opened."""
 
     @property
     def patience(self) -> float:
-        """For how many seconds an event may be on its way."""
+        """How long an event may be on its way, in seconds."""
 
     def open(self, *, nonblocking: bool = True) -> tuple[EventChannel, Notify]:
-        """Open a handle, and give a way to notify its ports that is not the library's.
+        """Open a handle; return it, and a function that notifies its ports without the library.
 
-        This returns 0, or an errno negated.
+        The function returns 0, or a negated errno.
         """
 
     def candidates(self) -> set[int]:
-        """Give the ports that handles may have."""
+        """Return the ports that handles may have."""
 
     def settle(self) -> None:
         """Wait until the events that were sent have arrived, all but a few."""
@@ -53,8 +53,8 @@ class Machine(Protocol):
         """Check that no handle is open and no port bound."""
 
 
-# A fake's device whose calls are calls into C, as the real one's are: a handler that is due as one
-# ends runs before the caller has its result.
+# A fake's device whose calls are calls into C, as the real one's are: a handler that is due at the
+# end of such a call runs before the caller has its result.
 _DeviceInC = type(
     "DeviceInC",
     (FakeDevice,),
@@ -80,7 +80,7 @@ class FakeMachine:
         return EventChannel(device), device.request(Request.NOTIFY)
 
     def device(self, *, nonblocking: bool = True) -> Device:
-        """Open a device alone."""
+        """Open a device without a handle."""
         device = self.xen.dom0.device(nonblocking=nonblocking)
         device.__class__ = _DeviceInC
         return device
@@ -96,10 +96,10 @@ class FakeMachine:
 
 
 class RealMachine:
-    """The dom0 that this runs in.
+    """The real dom0 in which this runs.
 
     Args:
-        near: a handle for its own use.
+        near: a handle for the fence.
         far: another one.
     """
 
@@ -107,8 +107,8 @@ class RealMachine:
     patience = TIMEOUT / 4
 
     def __init__(self, near: EventChannel, far: EventChannel) -> None:
-        # A processor gets its events in the order in which they were sent, but for those that
-        # Linux has put off; ports that are bound one after the other are spread over them.
+        # A vCPU gets its events in the order in which they were sent, except those that Linux
+        # delays. Linux spreads ports that are bound one after the other over the vCPUs.
         self._fence = [connect(near, far) for _ in range(2 * (os.cpu_count() or 1))]
         self._near, self._far = near.fileno(), far.fileno()
 
@@ -119,7 +119,7 @@ class RealMachine:
         return {*range(1, 100), STATIC_PORT}
 
     def settle(self) -> None:
-        # By system calls alone: the library's code is struck.
+        # By plain system calls: the library's code is struck.
         for pair in self._fence:
             _notify(self._near, pair.near_port)
         left = 4 * len(self._fence)
@@ -130,7 +130,7 @@ class RealMachine:
             left -= len(ports)
 
     def check_clean(self) -> None:
-        """Do nothing: the driver does not tell."""
+        """Do nothing: the driver does not report it."""
 
 
 class PreloadedMachine:
@@ -177,7 +177,7 @@ def _notify(fd: int, port: int) -> int:
 
 
 class Stuck(Exception):
-    """An event loop has nothing to do any more, and what it runs has not ended."""
+    """An event loop has nothing left to do, but its task has not ended."""
 
 
 class World:
@@ -190,18 +190,18 @@ class World:
         ports: three ports of ``near`` that are connected to ``far``.
         held: a fourth one, in a list of its own.
         virq_port: a port of ``near`` that is bound to a VIRQ.
-        offer: a port of ``far`` that waits for somebody to connect.
-        drops: whether events may have gone, and ports be masked that the owner has not got.
-        unbinds: whether the first port may have been unbound, and its event be gone.
-        sent: how many events each port was sent.
-        seen: how many its owner has got, from calls.
-        in_hand: ports that the owner has got, and is to unmask.
-        yielded: ports that a loop gave, which unmasks them itself.
-        answered, recovered, buffer, paused, device: what operations need.
-        descriptor: a duplicate of ``near``'s that was adopted, or was to be; -1 is none.
+        offer: an unbound port of ``far``.
+        drops: whether events may be lost, and ports masked whose events the owner did not get.
+        unbinds: whether the first port may have been unbound, and its event lost.
+        sent: how many events were sent to each port.
+        seen: how many of them the owner has got, from calls.
+        in_hand: ports whose events the owner has got, and which it must unmask.
+        yielded: ports that a loop yielded; the loop unmasks them itself.
+        answered, recovered, buffer, paused, device: for the operations.
+        descriptor: a duplicate of ``near``'s descriptor that from_fd() was called with; -1: none.
         given: whether it then belongs to the new handle.
-        told: exceptions that an event loop was told of.
-        has_dead_task: whether it has a task that cannot be ended.
+        told: exceptions of finalizers, and those that an event loop reported.
+        has_dead_task: whether an event loop has a task that cannot be cancelled.
     """
 
     def __init__(
@@ -238,29 +238,29 @@ class World:
         self.has_dead_task: bool = False
 
     def send(self, *ports: int) -> None:
-        """Send an event to each of these ports, and have it arrive."""
+        """Send an event to each of these ports, and wait until it has arrived."""
         for port in ports:
             self._notify_far(self._far_ports[port])
         self.sent.update(ports)
         self.machine.settle()
 
     def see(self, ports: Iterable[int]) -> None:
-        """Have the owner get these ports' events."""
+        """Record that the owner got an event of each of these ports."""
         for port in ports:
             self.seen[port] += 1
             self.in_hand.add(port)
 
     def had(self) -> Counter[int]:
-        """Tell how many events of each port the owner has got so far."""
+        """Return how many events of each port the owner has got so far."""
         return self.seen + Counter(self.yielded)
 
     def owes(self) -> bool:
-        """Tell whether an event is still to come that has to."""
+        """Return whether an event that must come has not come yet."""
         had = self.had()
         return any(had[port] < self.sent[port] for port in self._certain())
 
     def hold(self) -> None:
-        """Have the owner get an event of ``held``, with another one waiting behind the mask."""
+        """Let the owner get an event of ``held``, and send another one to the masked port."""
         self.send(*self.held)
         ports = self.near.wait(TIMEOUT)
         assert ports == self.held
@@ -268,7 +268,7 @@ class World:
         self.send(*self.held)
 
     def put_away(self, opened: EventChannel | None) -> Iterator[str]:
-        """Close what an operation was done with or has given, as its owner does."""
+        """Close what an operation used or returned, as its owner does."""
         if self.paused:
             self.paused.close()
         if opened:
@@ -276,16 +276,16 @@ class World:
         if self.device:
             self.device.close()
         if self.descriptor >= 0 and not (opened and self.given):
-            gc.collect()  # nobody may close it later
+            gc.collect()  # garbage must not close the number later
             try:
                 os.close(self.descriptor)
             except OSError:
                 yield "the owner's descriptor was closed"
 
     def go_on(self) -> None:
-        """Go on as the owner does: unmask what is in hand, and take what is there."""
+        """Go on as the owner: unmask the ports in hand, and take all events."""
         empty = 0
-        # A wait may unmask what a loop has left masked: what comes then is in the next one.
+        # A wait may unmask a port that a loop left masked: its event comes in the next wait.
         while empty < 2:
             self.near.unmask(self.in_hand)
             self.in_hand.clear()
@@ -299,27 +299,27 @@ class World:
             self.see(ports)
 
     def problems(self) -> Iterator[str]:
-        """Say what is wrong with the handle."""
+        """Yield what is wrong with the handle."""
         if self.drops:
             self.in_hand.update(self._far_ports)
         self.go_on()
-        yield from self._uneven("an event is lost", "an event came twice")
+        yield from self._uneven("an event was lost", "an event came twice")
         for counts in (self.sent, self.seen, self.yielded):
             counts.clear()
         self.send(*[port for port in self._far_ports if port in self.near.bindings])
         self.go_on()
-        # One that may have gone may have been late.
+        # An event that may have been lost may also come late.
         yield from self._uneven(
             "a port was left masked", "" if self.drops else "an event came late"
         )
         yield from self._wrong_bindings()
 
     def _certain(self) -> Iterable[int]:
-        """Give the ports whose events have to come."""
+        """Return the ports whose events must come."""
         return () if self.drops else [*self.ports[self.unbinds :], *self.held]
 
     def _uneven(self, too_few: str, too_many: str) -> Iterator[str]:
-        """Compare what the owner has got with what it was sent."""
+        """Compare the events that the owner got with those that were sent."""
         had = self.had()
         for port in self._far_ports:
             if had[port] < self.sent[port] and port in self._certain():
@@ -329,7 +329,7 @@ class World:
 
     def _wrong_bindings(self) -> Iterator[str]:
         named = set(self.near.bindings)
-        # The driver knows the ports that a handle has; it has nothing against a VIRQ's.
+        # NOTIFY succeeds for exactly the ports that the handle has, those of VIRQs too.
         bound = {port for port in self.machine.candidates() | named if not self._notify_near(port)}
         if named - bound:
             yield "bindings names a port that is not bound"
@@ -337,7 +337,7 @@ class World:
             yield "bindings does not name a port that is bound"
 
     def close(self) -> Iterator[str]:
-        """Close both handles, and say what is left of them."""
+        """Close both handles, and yield what they have left behind."""
         self.near.close()
         self.far.close()
         try:

@@ -50,7 +50,7 @@ from pyxenevtchn.pytest_plugin import ConnectedDomains, ProgramEnvironment
 
 
 class Quiet(EventChannel):
-    """Opening gives the class that was asked."""
+    """A subclass: open() returns an instance of it."""
 
 
 def constants() -> None:

@@ -1,4 +1,4 @@
-"""Code to be struck: right, or wrong in one place."""
+"""Sample code to strike: one function loses what it took, the others are right."""
 
 from collections.abc import Generator
 
@@ -6,17 +6,17 @@ from .outside import kernel
 
 
 class Queue:
-    """Things that somebody is to get."""
+    """Things that a caller takes."""
 
     def __init__(self) -> None:
         self.things = ["thing"]
 
     def take(self) -> list[str]:
-        """Lose what was taken where a handler runs as pop() ends."""
+        """Lose what was taken, if a handler runs at the end of pop()."""
         return [self.things.pop()]
 
     def take_safely(self) -> list[str]:
-        """Lose nothing: there is no call, and so no handler runs, between the two lines."""
+        """Lose nothing: between the two lines there is no call, so no handler runs there."""
         taken, self.things = self.things, []
         return taken
 

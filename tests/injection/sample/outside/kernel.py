@@ -1,4 +1,4 @@
-"""Stands for a kernel: no handler runs in it, nor in what it calls."""
+"""Stand for a kernel: no handler runs in it, nor in what it calls."""
 
 from collections.abc import Callable
 

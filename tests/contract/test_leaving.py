@@ -1,4 +1,4 @@
-"""A loop that is left in the midst of a batch: whoever sleeps is woken by what is left of it."""
+"""A loop that is left in the middle of a batch: the rest of the batch wakes a waiting thread."""
 
 import select
 
@@ -39,7 +39,7 @@ def loop_of_its_own(channel: EventChannel) -> list[int]:
         (loop_of_its_own, False),
     ],
 )
-def test_a_leaver_wakes_the_thread_that_sleeps(
+def test_leaving_a_loop_wakes_a_waiting_thread(
     open_channel: OpenChannel, fence: Pair, waits: Wait, nonblocking: bool, leave: Leave
 ) -> None:
     near, far = open_channel(), open_channel(nonblocking=nonblocking)
@@ -53,7 +53,7 @@ def test_a_leaver_wakes_the_thread_that_sleeps(
         came += sleeper.ports
         while len(came) < len(ports):
             more = far.wait(TIMEOUT)
-            assert more, f"of {ports} only {came} came"
+            assert more, f"only {came} of {ports} came"
             came += more
         assert sorted(came) == sorted(ports)
         expect_nothing(fence, far)
