@@ -28,6 +28,7 @@ from .toolstack import domain_builder, pause_domain, unpause_domain
 ROOT = Path(__file__).resolve().parents[1]
 
 _BUSYBOX = "/bin/busybox"
+_CPIO = ROOT / "tools/xenvm_parts/cpio.py"
 
 # The dynamic loader; programs name it by this path.
 _LOADER = {
@@ -266,7 +267,13 @@ def running_guest(
         programs = stack.enter_context(domain_builder(unavailable, has_consoles=not console))
         folder = Path(stack.enter_context(TemporaryDirectory()))
         _make_root(folder / "root")
-        _pack(folder / "root", folder / "initramfs")
+        with (folder / "initramfs").open("wb") as archive:
+            subprocess.run(
+                [sys.executable, _CPIO, folder / "root"],
+                stdout=archive,
+                timeout=TIMEOUT,
+                check=True,
+            )
         lines = _CONFIGURATION.format(
             name=_NAME,
             type=guest_type,
@@ -324,17 +331,3 @@ def _make_root(root: Path) -> None:
 def _make_script(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o755)
-
-
-def _pack(root: Path, initramfs: Path) -> None:
-    # Sorted, so that a folder comes before its files.
-    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
-    archive = subprocess.run(
-        [_BUSYBOX, "cpio", "-o", "-H", "newc"],
-        cwd=root,
-        input=names.encode(),
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=True,
-    )
-    initramfs.write_bytes(archive.stdout)

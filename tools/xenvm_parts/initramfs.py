@@ -7,6 +7,7 @@ import lzma
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from . import cpio
 from .errors import Failure
 
 
@@ -22,14 +23,14 @@ def initramfs(
         files: the other files, init among them.
     """
     entries = [
-        *(_entry(name, 0o040755) for name in ("bin", "dev", "proc", "modules")),
-        _entry("bin/busybox", 0o100755, busybox.read_bytes()),
-        *(_entry(name, 0o100755, contents) for name, contents in files.items()),
+        *(cpio.entry(name, 0o040755) for name in ("bin", "dev", "proc", "modules")),
+        cpio.entry("bin/busybox", 0o100755, busybox.read_bytes()),
+        *(cpio.entry(name, 0o100755, contents) for name, contents in files.items()),
     ]
     for number, path in enumerate(_with_dependencies(modules, names)):
         # The init script loads them in the order of their names.
-        entries.append(_entry(f"modules/{number:02}-{path.name}", 0o100644, _contents(path)))
-    return b"".join([*entries, _entry("TRAILER!!!", 0)])
+        entries.append(cpio.entry(f"modules/{number:02}-{path.name}", 0o100644, _contents(path)))
+    return b"".join([*entries, cpio.entry(cpio.END, 0)])
 
 
 def _with_dependencies(modules: Path, names: Iterable[str]) -> list[Path]:
@@ -59,16 +60,3 @@ def _contents(path: Path) -> bytes:
     """Return a module uncompressed, as busybox needs it."""
     contents = path.read_bytes()
     return lzma.decompress(contents) if path.suffix == ".xz" else contents
-
-
-def _entry(name: str, mode: int, contents: bytes = b"") -> bytes:
-    """Return a file or directory as cpio's "newc" format has it, owned by root."""
-    path = name.encode() + b"\0"
-    fields = (0, mode, 0, 0, 1, 0, len(contents), 0, 0, 0, 0, len(path), 0)
-    header = b"070701" + b"".join(b"%08X" % field for field in fields) + path
-    return _padded(header) + _padded(contents)
-
-
-def _padded(contents: bytes) -> bytes:
-    """Return the contents, padded to a multiple of four bytes."""
-    return contents + bytes(-len(contents) % 4)
