@@ -22,7 +22,7 @@ def test_doctor_knows_where_it_is(guest: RealGuest) -> None:
 def test_a_domu_is_told_no_ports(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("ports")
     assert (status, output) == (1, "")
-    assert "Hint: dom0 alone can ask for ports" in errors
+    assert "Hint: only dom0 can list ports" in errors
 
 
 def test_a_domu_passes_every_check(guest: RealGuest) -> None:

@@ -106,5 +106,5 @@ def test_a_second_ping_of_one_pong_is_told_why_not(device: str, pong: tuple[Runn
         assert (result.returncode, result.stdout) == (1, "")
         error, hint = result.stderr.splitlines()
         assert error.endswith("Invalid argument")
-        assert "somebody has bound it" in hint
+        assert "it is already connected" in hint
         first.interrupt()

@@ -280,7 +280,7 @@ def test_a_domain_that_is_destroyed_ends_its_watch(own_server: ServerProcess) ->
         own_server.xen.destroy_domain(4)
         ended = watch.end()
     assert (ended.status, ended.output) == (1, "")
-    assert ended.errors.endswith("No such device\nHint: the domain of this fake is no more\n")
+    assert ended.errors.endswith("No such device\nHint: this domain of the fake no longer exists\n")
 
 
 @pytest.mark.backends("real")
