@@ -240,7 +240,7 @@ def test_what_the_terminal_cannot_show_is_escaped(encoding: str) -> None:
     assert (result.returncode, result.stdout) == (2, "")
     # click makes UTF-8 of ASCII.
     shown = "Ж" if encoding == "ascii" else "\\u0416"
-    assert f"'{shown}' is no domid" in result.stderr
+    assert f"'{shown}' is not a domid" in result.stderr
 
 
 def test_a_name_that_is_no_utf8_comes_out_as_it_came_in(tmp_path: Path) -> None:
