@@ -196,7 +196,7 @@ class AsyncEventChannel:
         return events
 
     async def wait(self, port: SupportsIndex) -> None:
-        """Wait for an event of one port; if an undelivered one exists, return at once.
+        """Wait for an event of one port; return at once if one is undelivered.
 
         Events since the last wait are merged into one, as for an interrupt. The port stays masked
         until ``wait`` is called for it again (or it is unmasked): so a task completes its work

@@ -116,7 +116,7 @@ class Device(Protocol):
         """Return the ports of the device's domain, in order of number, as the hypervisor has them.
 
         Raises:
-            OSError: the hypervisor does not tell; a note says what to do.
+            OSError: the table is not available; a note says what to do.
         """
 
     def ioctl(self, request: Request, *arguments: int) -> int:

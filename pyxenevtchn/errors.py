@@ -50,7 +50,7 @@ class StaleHandle(OSError):
 
 
 class ChannelClosed(ValueError):
-    """The handle is closed, or was closed by another thread while this call was under way."""
+    """The handle is closed, or was closed by another thread during this call."""
 
 
 def operation_error(

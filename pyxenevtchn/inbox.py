@@ -158,7 +158,7 @@ class Inbox:
         os.eventfd_write(self.descriptor, 1)
 
     def close(self) -> None:
-        """Make the descriptor readable for good."""
+        """Make the descriptor readable permanently."""
         self.closed = True
         self.signal()
 

@@ -91,7 +91,7 @@ class Receiver(Handle):
             words[:count] = page.words[PORTS : PORTS + count]
             page.words[UNREAD] = 0
             inbox.pages["spare"] = page
-            return count  # noqa: TRY300 - nothing may come between
+            return count  # noqa: TRY300 - no step may come between
         except BaseException:
             inbox.put_back_page(page)
             raise

@@ -45,7 +45,7 @@ def _open_closed_streams() -> None:
     """Open /dev/null for each closed standard stream, before a device gets its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - it stays open
 
 
 def _encode_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -1,4 +1,4 @@
-"""Signals that end a command cleanly: the first one does, and later ones are ignored.
+"""Signals that end a command cleanly: the first ends it, and later ones are ignored.
 
 ``timeout`` sends each signal twice, and people press Ctrl-C again: a second exception would
 interrupt the cleanup, or show a traceback from the end of Python itself.

@@ -108,7 +108,7 @@ def _message(error: Exception) -> str:
 )
 @click.pass_context
 def xenevtchn(ctx: click.Context, device: str | None) -> None:
-    """Look at and drive Xen event channels through /dev/xen/evtchn."""
+    """Inspect and use Xen event channels through /dev/xen/evtchn."""
     ctx.obj = device
     if os.environ.get("NO_COLOR"):
         ctx.color = False  # otherwise click colours terminals only

@@ -11,7 +11,7 @@ import click
 from ...fake import preload
 from ...fake.preload.loader import check_preload
 
-# Not passed on: signals of faults of this process, and those of job control, which stop it too.
+# Not passed on: signals of a fault here, and those of job control, which stop this process too.
 _OURS = {
     *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
     *(signal.SIGCONT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS),
