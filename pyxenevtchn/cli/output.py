@@ -58,6 +58,12 @@ def confirm(question: str) -> None:
         raise click.Abort
 
 
+def reason(error: Exception) -> str:
+    """Return the text of an error, without the name of its file."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error)
+
+
 def printable(text: str) -> str:
     """Escape text of other programs, so that it cannot control the terminal."""
     return "".join(

@@ -10,6 +10,7 @@ import click
 from ..device import DEFAULT_DEVICE
 from ..errors import ChannelClosed
 from ..opening import DEVICE_VARIABLE
+from .output import reason
 
 # Each is in the module of its name in the folder commands, which is loaded when it is used.
 COMMANDS = (
@@ -93,9 +94,8 @@ class Commands(Group):
 
 
 def _message(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    file = error.filename if isinstance(error, OSError) else None
+    text = f"{file}: {reason(error)}" if file else reason(error)
     return "\n".join([text, *(f"Hint: {note}" for note in getattr(error, "__notes__", ()))])
 
 

@@ -14,6 +14,7 @@ from ...channel import EventChannel
 from ...device import Device
 from ...opening import open_device
 from ..options import is_fake
+from ..output import reason
 
 
 class Finding(NamedTuple):
@@ -141,9 +142,7 @@ def _open(device: str) -> Iterator[Finding]:
         with closing(open_device(device)) as opened:
             ports = _ports(opened)
     except (OSError, ValueError) as error:
-        text = error.strerror if isinstance(error, OSError) else None
-        notes: list[str] = getattr(error, "__notes__", [])
-        yield Finding("open", ok=False, text=text or str(error), hint="; ".join(notes) or None)
+        yield Finding("open", ok=False, text=reason(error), hint=_hint(error))
         return
     yield Finding("open", ok=True, text=f"{device} can be opened")
     text = "supported" if has_static else "not supported by this kernel: it needs Linux 6.6"
@@ -155,8 +154,7 @@ def _ports(device: Device) -> Finding:
     try:
         table = device.port_table()
     except OSError as error:
-        hint = "; ".join(getattr(error, "__notes__", ())) or None
-        return Finding("ports", ok=True, text=f"not known: {error.strerror}", hint=hint)
+        return Finding("ports", ok=True, text=f"not known: {reason(error)}", hint=_hint(error))
     bound = [(virq_name(port.virq), port.port) for port in table if port.virq is not None]
     virqs = ", ".join(f"{name} (port {port})" for name, port in bound) or "none"
     text = f"this domain has {len(table)}; its VIRQs: {virqs}"
@@ -173,6 +171,10 @@ def _has_bind_static(channel: EventChannel) -> bool:
         if error.errno != errno.ENOMEM:
             raise
     return True
+
+
+def _hint(error: Exception) -> str | None:
+    return "; ".join(getattr(error, "__notes__", ())) or None
 
 
 def _read(path: Path) -> str:

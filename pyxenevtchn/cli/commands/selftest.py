@@ -6,7 +6,7 @@ import click
 
 from ...channel import EventChannel
 from ..options import device_option
-from ..output import bad, good, say
+from ..output import bad, good, reason, say
 from .checks import CHECKS, CheckFailed
 
 
@@ -41,5 +41,5 @@ def _failure(check: Callable[[str], None], device: str) -> str | None:
     except CheckFailed as error:
         return str(error)
     except (OSError, ValueError) as error:
-        return (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return reason(error)
     return None

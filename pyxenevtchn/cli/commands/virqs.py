@@ -12,7 +12,7 @@ from ...channel import EventChannel
 from ...fake.names import parse
 from ...fake.server.remote import RemoteHypervisor
 from ..options import device_option, is_fake
-from ..output import confirm, say_table
+from ..output import confirm, reason, say_table
 
 _GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 
@@ -83,7 +83,7 @@ def _probe(device: str) -> dict[Virq, str]:
                 channel.unbind(channel.bind_virq(virq))
                 states[virq] = "free"
             except OSError as error:
-                states[virq] = _STATES.get(error.errno or 0, error.strerror or str(error))
+                states[virq] = _STATES.get(error.errno or 0, reason(error))
     return states
 
 
