@@ -1,8 +1,11 @@
-"""The kernel's own counters of events: /proc/interrupts and its ``evtchn:NAME`` lines. Pure."""
+"""The kernel's own counters of events: /proc/interrupts and its ``evtchn:NAME`` lines."""
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
+
+PATH = Path("/proc/interrupts")
 
 # The interrupt's number, its counts on each CPU, its chip and type, and the name that the driver
 # gave it: that of the program that opened the handle, which can have any characters.
@@ -37,6 +40,15 @@ class Usage(NamedTuple):
     ports: int
     events: int
     total: int
+
+
+def read() -> list[Counter]:
+    """Return the counters of the event channels of user space.
+
+    Raises:
+        OSError: /proc/interrupts cannot be read.
+    """
+    return parse(PATH.read_text(errors="surrogateescape"))
 
 
 def parse(text: str) -> list[Counter]:

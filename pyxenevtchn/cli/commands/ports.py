@@ -20,8 +20,6 @@ from .. import interrupts
 from ..options import DOMID, device_option, is_fake
 from ..output import printable, say, say_table
 
-_INTERRUPTS = Path("/proc/interrupts")
-
 _HEAD = ("PORT", "VCPU", "STATE", "REMOTE", "IRQ", "NOTES")
 _PROGRAMS_HEAD = ("PROGRAM", "PORTS", "PIDS")
 
@@ -102,8 +100,7 @@ def _real(device: str, domid: int) -> Table:
     users: list[Process] = []
     with contextlib.suppress(FileNotFoundError):
         users = processes(Path(device).stat().st_rdev)
-    counters = interrupts.parse(_INTERRUPTS.read_text(errors="surrogateescape"))
-    return Table(None, table, _programs((counter.owner for counter in counters), users))
+    return Table(None, table, _programs((each.owner for each in interrupts.read()), users))
 
 
 def _fake(name: str, domid: int) -> Table:

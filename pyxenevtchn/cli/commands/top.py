@@ -6,18 +6,17 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import click
 
 from ...fake import names
 from ...fake.server.remote import RemoteHypervisor
+from .. import interrupts
 from ..events import formats
-from ..interrupts import Counter, Usage, compare, parse
+from ..interrupts import Counter, Usage, compare
 from ..options import device_option, is_fake
 from ..output import bold, printable, say, warn
 
-_INTERRUPTS = Path("/proc/interrupts")
 _INTERVAL = 1.0
 
 _CLEAR = "\x1b[H\x1b[J"
@@ -75,12 +74,12 @@ def top(*, once: bool, as_json: bool, device: str) -> None:
 def _reader(device: str) -> Callable[[], list[Counter]]:
     """Return a function that reads the counters of all programs that have the device open."""
     if not is_fake(device):
-        if not _read_interrupts():
+        if not interrupts.read():
             warn(
-                f"{_INTERRUPTS} has no event channel (evtchn:NAME): no program of this domain holds"
-                " one, or this is not Xen; see `xenevtchn doctor`"
+                f"{interrupts.PATH} has no event channel (evtchn:NAME): no program of this domain"
+                " holds one, or this is not Xen; see `xenevtchn doctor`"
             )
-        return _read_interrupts
+        return interrupts.read
     path, domid = names.parse(device)
     if path is None:
         raise click.ClickException(
@@ -88,10 +87,6 @@ def _reader(device: str) -> Callable[[], list[Counter]]:
         )
     hypervisor = RemoteHypervisor(path)
     return lambda: [Counter(*row) for row in hypervisor.interrupts(domid)]
-
-
-def _read_interrupts() -> list[Counter]:
-    return parse(_INTERRUPTS.read_text(errors="surrogateescape"))
 
 
 def _table(now: formats.Time, seconds: float, usages: Sequence[Usage]) -> list[str]:
