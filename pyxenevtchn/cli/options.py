@@ -170,6 +170,11 @@ def device_option(command: F) -> F:
     )(command)
 
 
+def named_device(ctx: click.Context) -> str:
+    """Return the device that the main command's option or the environment names, or ""."""
+    return ctx.obj or os.environ.get(DEVICE_VARIABLE, "")
+
+
 def count_option(command: F) -> F:
     """Add ``--count``, of events, to a command."""
     return click.option(
@@ -211,7 +216,7 @@ def check_consent(ctx: click.Context, device: str, *, consent: bool) -> None:
 
 
 def _resolve(ctx: click.Context, param: click.Parameter, value: str | None) -> str:  # noqa: ARG001
-    return value or ctx.obj or os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
+    return value or named_device(ctx) or DEFAULT_DEVICE
 
 
 def _domid(text: str) -> int | None:

@@ -18,7 +18,7 @@ from ...fake.server import server
 from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
 from ..ending import end_by
-from ..options import DOMAIN
+from ..options import DOMAIN, named_device
 from ..root import Group
 from . import program
 from .fake_controls import CONTROLS
@@ -109,7 +109,7 @@ def run(
 
     In the program, the other `xenevtchn fake` commands do not need --socket.
     """
-    place, domain = parse_device(ctx.obj or os.environ.get(DEVICE_VARIABLE) or "")
+    place, domain = parse_device(named_device(ctx))
     if path is None:
         path, domid = place, domain if domid is None else domid
     executable = program.find(command[0])

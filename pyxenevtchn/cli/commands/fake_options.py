@@ -14,7 +14,7 @@ from ...fake.model.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
 from ...fake.names import PREFIX, parse
 from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
-from ..options import F
+from ..options import F, named_device
 
 if TYPE_CHECKING:
     VersionType = click.ParamType[tuple[int, int]]
@@ -53,8 +53,7 @@ def socket_path(ctx: click.Context, path: str | None) -> str:
     """
     if path is not None:
         return path
-    named = ctx.obj, os.environ.get(DEVICE_VARIABLE), os.environ.get(preload.VARIABLE)
-    found = parse_device(next(filter(None, named), ""))[0]
+    found = parse_device(named_device(ctx) or os.environ.get(preload.VARIABLE, ""))[0]
     if found is None:
         raise click.UsageError(
             f"name the server's socket: --socket PATH, or {DEVICE_VARIABLE}={PREFIX}unix:PATH", ctx
