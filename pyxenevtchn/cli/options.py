@@ -189,6 +189,19 @@ def timeout_option(command: F) -> F:
     )(command)
 
 
+def interval_option(command: F) -> F:
+    """Add ``--interval`` to a command that repeats something."""
+    return click.option(
+        "-i",
+        "--interval",
+        type=SECONDS,
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Wait this long between two of them.",
+    )(command)
+
+
 def consent_option(command: F) -> F:
     """Add the flag that static ports need on a real device to a command."""
     return click.option(

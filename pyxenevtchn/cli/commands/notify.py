@@ -8,11 +8,11 @@ import click
 from ...channel import EventChannel
 from ..options import (
     ADDRESS,
-    SECONDS,
     STATIC_PORT,
     check_consent,
     consent_option,
     device_option,
+    interval_option,
 )
 
 
@@ -31,15 +31,7 @@ from ..options import (
     metavar="N",
     help="Send N events.",
 )
-@click.option(
-    "-i",
-    "--interval",
-    type=SECONDS,
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait this long between two events.",
-)
+@interval_option
 @device_option
 @click.pass_context
 def notify(  # noqa: PLR0913 - click hands in each option

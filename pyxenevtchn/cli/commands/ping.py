@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ..options import ADDRESS, SECONDS, device_option
+from ..options import ADDRESS, device_option, interval_option
 from .round_trips import ANSWER_TIMEOUT, open_trips
 
 
@@ -15,15 +15,7 @@ from .round_trips import ANSWER_TIMEOUT, open_trips
 @click.option(
     "-c", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N round trips."
 )
-@click.option(
-    "-i",
-    "--interval",
-    type=SECONDS,
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait this long between two round trips.",
-)
+@interval_option
 @device_option
 @click.pass_context
 def ping(
