@@ -64,11 +64,10 @@ def operation_error(
         number: the errno.
         device: the device's name, for the message.
     """
-    call = f"{operation}({_describe(operation, arguments)})"
     kind = RingOverflow if number == errno.EFBIG else OSError
     if is_stale(operation, number):
         kind = StaleHandle
-    error = kind(number, f"{call}: {os.strerror(number)}", device)
+    error = kind(number, _failure(operation, arguments, number), device)
     hint = _HINTS.get((operation, number)) or _HINTS.get(("", number))
     if operation == Request.BIND_VIRQ and number == errno.EEXIST:
         hint = _virq_holder_hint(arguments[0])
@@ -103,8 +102,8 @@ def stale_handle(device: str) -> StaleHandle:
 
 def stale_bind(virq: int, device: str) -> StaleHandle:
     """Return the exception for a BIND_VIRQ whose failure showed that the handle is stale."""
-    call = f"{Request.BIND_VIRQ}({_describe(Request.BIND_VIRQ, (virq,))})"
-    error = StaleHandle(errno.EEXIST, f"{call}: {os.strerror(errno.EEXIST)}", device)
+    text = _failure(Request.BIND_VIRQ, (virq,), errno.EEXIST)
+    error = StaleHandle(errno.EEXIST, text, device)
     error.add_note(_RESTORED)
     return error
 
@@ -177,6 +176,10 @@ def _open_privcmd_hint(number: int | None) -> str | None:
     if not _under_xen():
         return _NO_XEN
     return "ports are listed through privcmd, whose driver is not loaded: modprobe xen-privcmd"
+
+
+def _failure(operation: str, arguments: tuple[int, ...], number: int) -> str:
+    return f"{operation}({_describe(operation, arguments)}): {os.strerror(number)}"
 
 
 def _describe(operation: str, arguments: tuple[int, ...]) -> str:
