@@ -32,8 +32,10 @@ class EventChannel(Receiver):
     Fork: a handle belongs to the process that opened it. A child may only close it or call
     ``fileno()``; any other call raises RuntimeError.
 
-    Every call raises ChannelClosed after ``close``, and StaleHandle once the handle is known to be
-    stale.
+    Errors: requests, reads and waits raise ChannelClosed after ``close``, and StaleHandle once the
+    handle is known to be stale. A port, domid or VIRQ that is not an integer is a TypeError; one
+    that does not fit its field (32 bits, a domid 16) is a ValueError. Then the driver gets no
+    request.
     """
 
     @classmethod
@@ -123,8 +125,8 @@ class EventChannel(Receiver):
             virq: a Virq, or its number.
 
         Raises:
-            FileExistsError: the VIRQ is already bound in this domain (hypervisor). In dom0, for
-                root, the note says to which port, and what is known of its holder.
+            FileExistsError: the VIRQ is already bound in this domain (hypervisor). The note says to
+                which port, and what is known of its holder, if Xen tells (root in dom0).
             StaleHandle: this domain was restored, and the handle's ports are gone, as
                 ``check_stale`` finds; where it cannot, this is a FileExistsError too.
             PermissionError: the handle is restricted (driver).

@@ -132,6 +132,8 @@ class Receiver(Handle):
 
         Raises:
             ChannelClosed: the handle was closed, before or while this waited.
+            StaleHandle: the handle was found to be stale, before or while this waited.
+            ValueError: the timeout is negative or not a number.
         """
         left = to_nanoseconds(timeout)
         end = time.monotonic_ns() + left
@@ -176,6 +178,7 @@ class Receiver(Handle):
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
             StaleHandle: the handle was found to be stale, before or while this waited.
+            ValueError: the timeout is negative or not a number.
         """
         # The fast path for the usual timeouts.
         if timeout is None:
@@ -235,6 +238,7 @@ class Receiver(Handle):
         Raises:
             RingOverflow: events were dropped, and ``on_overflow`` is None.
             ChannelClosed: the handle was closed, before or during the loop.
+            ValueError: the timeout is negative or not a number.
         """
         return self._events(to_nanoseconds(timeout), on_overflow)
 
