@@ -1,13 +1,13 @@
-"""Builds pyxenevtchn._ffi: the requests of /dev/xen/evtchn, one C function each, and a hypercall.
+"""Build pyxenevtchn._ffi: one C function for each request of /dev/xen/evtchn, and a hypercall.
 
-The structs are declared here and not taken from <xen/evtchn.h>, because distributions still ship
-headers without BIND_STATIC (Linux 6.6), and many machines have none. Where there is one, the
-compiler holds every number and size below against it, and a mismatch fails the build.
+The structs are declared here and not taken from <xen/evtchn.h>: distributions still ship headers
+without BIND_STATIC (Linux 6.6), and many machines do not have the header. If it exists, the
+compiler checks every number and size below against it, and a mismatch fails the build.
 """
 
 from cffi import FFI
 
-# Every function returns what it has to say, such as a port, or 0; or an errno, negated.
+# Each function returns its result, such as a port or 0; or a negated errno.
 DECLARATIONS = """
 #define IOCTL_BIND_VIRQ ...
 #define IOCTL_BIND_INTERDOMAIN ...
@@ -70,7 +70,7 @@ struct domid_argument { uint16_t domid; };
 #define IOCTL_BIND_STATIC       REQUEST(7, sizeof(struct port_argument))
 
 #if __has_include(<xen/evtchn.h>)
-/* The header uses domid_t and leaves it to its includer to define. */
+/* The header uses domid_t but does not define it. */
 typedef uint16_t domid_t;
 #include <xen/evtchn.h>
 
@@ -143,16 +143,16 @@ static int bind_static(int fd, uint32_t port)
 }
 """
 
-# No requests of the driver's, but several system calls in one call from Python.
+# Not single requests, but several system calls in one call from Python.
 #
-# notify_many: NOTIFY for each port until one fails; returns how many were sent, and in the upper 32
-# bits the errno of the next one.
+# notify_many: make NOTIFY for each port until one fails. Returns how many were sent; the upper 32
+# bits are the errno of the port that failed.
 #
-# unmask: write, as often as it takes: the driver takes a page at a time. unmask_one: one port.
+# unmask: write all ports; the driver accepts one page per write. unmask_one: write one port.
 #
-# turn: device.Device says what it does. Each step is recorded in the page as it is made: a signal
-# handler that raises can keep the result from the caller, and nothing else. wait_readable and
-# read_readable are its two halves for a descriptor that blocks.
+# turn: see device.Device. Each step is recorded in the page as it is made: if a signal handler
+# raises, only the returned result is lost. wait_readable and read_readable are the two halves of
+# turn for a blocking descriptor.
 BATCH = """
 struct page {
     int64_t left;
@@ -187,7 +187,7 @@ static int unmask_one(int fd, uint32_t port)
     return write(fd, &port, sizeof(port)) < 0 ? -errno : 0;
 }
 
-/* Port 0 is none. */
+/* Port 0 means no port. */
 static int unmask_done(int fd, struct page *page, uint32_t port)
 {
     if (port && unmask_one(fd, port) < 0)
@@ -206,7 +206,7 @@ static int read_ports(int fd, struct page *page, uint32_t room)
     return page->unread = size / sizeof(*page->ports);
 }
 
-/* 1: fd can be read; else as turn. */
+/* Returns 1 if fd is readable; otherwise as turn. */
 static int wait_for(int fd, int wake, struct page *page, int64_t left)
 {
     struct pollfd either[] = { { fd, POLLIN, 0 }, { wake, POLLIN, 0 } };
@@ -234,7 +234,7 @@ static int turn(int fd, int wake, uint32_t *words, uint32_t room, int64_t left, 
     int result = unmask_done(fd, page, port);
     if (result < 0 || room == 0)
         return result;
-    /* Read first: in a burst something is always there, and poll would be one system call more. */
+    /* Read first: in a burst, events are always pending, and poll would be an extra system call. */
     result = read_ports(fd, page, room);
     if (result != -EAGAIN)
         return result;
@@ -247,7 +247,7 @@ static int turn(int fd, int wake, uint32_t *words, uint32_t room, int64_t left, 
 static int read_readable(int fd, uint32_t *words, uint32_t room)
 {
     struct pollfd only = { fd, POLLIN, 0 };
-    /* Another reader may have been faster. */
+    /* Another reader may have taken the events. */
     return poll(&only, 1, 0) > 0 ? read_ports(fd, (struct page *)words, room) : -EAGAIN;
 }
 
@@ -266,9 +266,9 @@ static int wait_readable(int fd, int wake, uint32_t *words, uint32_t room, int64
 }
 """
 
-# watch_clock: replaces fd by a timer that never expires, and can be read (ECANCELED) once the clock
-# was set since. Python has no timerfd before 3.13. It takes a number that somebody owns already, so
-# that no signal handler can come between the making and the owning.
+# watch_clock: replace fd with a timer that never expires and becomes readable (ECANCELED) when the
+# clock is set. Python has no timerfd before 3.13. The caller already owns the number fd, so no
+# signal handler can run between creating the timer and owning it.
 CLOCK = """
 static int watch_clock(int fd)
 {
@@ -285,11 +285,11 @@ static int watch_clock(int fd)
 }
 """
 
-# port_status: EVTCHNOP_status of each port of a domain, from the first on, until one is higher than
-# the domain has any. Four words each: state, vCPU, and what it is bound to. Returns how many.
+# port_status: make EVTCHNOP_status for the ports of a domain, from the given first one to its last.
+# Writes four words for each: state, vCPU, and two for what it is bound to. Returns how many ports.
 #
-# Xen reads and writes the argument by its address, so the page has to stay where it is: one of
-# /dev/xen/hypercall does. Linux before 4.18 has no such device.
+# Xen reads and writes the argument by its address, so its page must not move: a page of
+# /dev/xen/hypercall does not. Linux before 4.18 does not have that device.
 HYPERCALL = """
 struct hypercall { uint64_t number, arguments[5]; };
 
@@ -336,8 +336,8 @@ static int port_status(int privcmd, uint16_t domid, uint32_t first, uint32_t *wo
         int result = request(privcmd, IOCTL_HYPERCALL, &call);
         if (result == -EINVAL)
             break;
-        /* Xen says EACCES of a port whose events it takes itself. Port 0 is nobody's: of that it is
-         * the policy that says so. */
+        /* EACCES means that Xen itself consumes the port's events. Port 0 is never allocated: for
+         * it, EACCES comes from Xen's policy. */
         if (result == -EACCES && status->port != 0)
             status->state = XEN;
         else if (result < 0) {

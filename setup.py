@@ -8,7 +8,7 @@ import setuptools
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# What is preloaded into programs of any language: a shared object like any, and no module.
+# The library that is preloaded into programs: a plain shared object, not a Python module.
 PRELOAD = Extension(
     "pyxenevtchn.fake.preload.xenevtchn_preload",
     sorted(map(str, Path("preload").glob("*.c"))),
@@ -18,22 +18,22 @@ PRELOAD = Extension(
 
 
 class BuildExtension(build_ext):
-    """Names the object as no module is named."""
+    """Gives the preloaded library a plain file name, without Python's ABI tag."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """Return the file's name."""
+        """Return the extension's file name."""
         if fullname.endswith(PRELOAD.name.rpartition(".")[2]):
             return f"{fullname.replace('.', '/')}.so"
         return str(super().get_ext_filename(fullname))  # type: ignore[no-untyped-call]
 
 
-# cffi compiles for the limited API wherever the interpreter has it; the wheel's tag must say so.
-# Free-threaded interpreters have none: their wheels are for one version.
+# cffi uses the limited API if the interpreter has it, and the wheel's tag must say so.
+# Free-threaded interpreters do not have it: their wheels are for one version.
 limited_api = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
-# An SPDX expression where it can be said. The file is found by its name.
-says_expressions = int(setuptools.__version__.partition(".")[0]) >= 77
-licensing: dict[str, Any] = {"license_expression" if says_expressions else "license": "MIT"}
+# setuptools 77 and newer takes an SPDX expression. It finds the license file by its name.
+takes_expression = int(setuptools.__version__.partition(".")[0]) >= 77
+licensing: dict[str, Any] = {"license_expression" if takes_expression else "license": "MIT"}
 
 setup(
     **licensing,

@@ -1,7 +1,7 @@
 """Xen event channels from Python.
 
-``EventChannel`` is a handle of /dev/xen/evtchn, the Linux driver that gives user space Xen's event
-channels. Importing this loads neither the compiled module nor anything that is not used.
+``EventChannel`` is a handle of /dev/xen/evtchn, the Linux driver that gives user space access to
+Xen's event channels. Importing this package loads neither the compiled module nor asyncio.
 """
 
 from typing import TYPE_CHECKING
@@ -60,7 +60,7 @@ def __getattr__(name: str) -> object:
 
         return version(__name__)
     if name == "AsyncEventChannel":
-        from .aio import AsyncEventChannel  # noqa: PLC0415 - asyncio costs more than all the rest
+        from .aio import AsyncEventChannel  # noqa: PLC0415 - asyncio is slow to import
 
         return AsyncEventChannel
     if name == "AsyncResumes":
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> object:
 
         return AsyncResumes
     if name == "Resumes":
-        from .resumes import Resumes  # noqa: PLC0415 - few need it
+        from .resumes import Resumes  # noqa: PLC0415 - rarely used
 
         return Resumes
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

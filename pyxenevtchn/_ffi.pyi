@@ -1,4 +1,4 @@
-# What build_ffi.py compiles, for type checkers.
+# Types of the module that build_ffi.py compiles.
 
 class Pointer: ...
 

@@ -1,6 +1,6 @@
-"""What <xen/evtchn.h> and Xen's public headers say: requests, VIRQs, domids, ports as bytes.
+"""Definitions from <xen/evtchn.h> and Xen's public headers: requests, VIRQs, domids, packed ports.
 
-Pure: nothing here makes a system call. The requests' numbers are not here: the compiler has them.
+Pure: nothing here makes a system call. The requests' numbers are in the compiled module.
 """
 
 import enum
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Literal, Self, SupportsIndex, cast
 
 FEATURE_DOM0 = 1 << 11
-"""XENFEAT_dom0 of Xen's features: this domain is dom0."""
+"""XENFEAT_dom0, a bit of Xen's features: this domain is dom0."""
 
 DOMID_FIRST_RESERVED = 0x7FF0
 DOMID_SELF = 0x7FF0
@@ -28,12 +28,12 @@ _BYTE_ORDER = sys.byteorder
 
 Packed = bytes | memoryview
 
-# No number here has more; Python refuses to read one that has thousands.
+# The most digits of a valid number; int() raises for a text of thousands of digits.
 _DIGITS = len(str(UINT32_MAX))
 
 
 class Request(enum.StrEnum):
-    """The driver's requests, by the names that its header and the messages here give them."""
+    """The driver's requests, named as in its header and in error messages."""
 
     BIND_VIRQ = "bind_virq"
     BIND_INTERDOMAIN = "bind_interdomain"
@@ -49,7 +49,7 @@ class Request(enum.StrEnum):
         """The names of the fields of the request's struct, in order."""
         return _PARAMETERS[self]
 
-    # Enum's own is Python, and every request looks for its function by it.
+    # Enum.__hash__ is Python code, and every request looks up its function in a dict.
     __hash__ = str.__hash__
 
 
@@ -66,14 +66,14 @@ _PARAMETERS = {
 
 
 class VirqScope(enum.StrEnum):
-    """How often Xen lets a VIRQ be bound, and to which of its events a binding listens."""
+    """How often Xen lets a VIRQ be bound, and which of its events a binding receives."""
 
     VCPU = "vcpu"
     """Once for each vCPU. The driver binds it on vCPU 0."""
     DOMAIN = "domain"
     """Once for each domain."""
     GLOBAL = "global"
-    """Raised in one domain alone: its handler, dom0 unless the toolstack says otherwise."""
+    """Raised only in one domain, its handler: dom0, unless the toolstack sets another."""
 
 
 class Virq(enum.IntEnum):
@@ -104,7 +104,7 @@ class Virq(enum.IntEnum):
 
     @property
     def scope(self) -> VirqScope:
-        """Whether the VIRQ is one of a vCPU, of a domain, or global (the hypervisor's rule)."""
+        """Whether the VIRQ is per vCPU, per domain or global (hypervisor)."""
         return virq_scope(self)
 
     @classmethod
@@ -148,12 +148,12 @@ _SCOPES: dict[int, VirqScope] = {
 
 
 def virq_scope(virq: int) -> VirqScope:
-    """Tell the scope of any VIRQ number: those that have no name are global (hypervisor)."""
+    """Return the scope of any VIRQ number; one without a name is global (hypervisor)."""
     return _SCOPES.get(virq, VirqScope.GLOBAL)
 
 
 def virq_name(virq: int) -> str:
-    """Give the VIRQ's name, or its number where it has none."""
+    """Return the VIRQ's name, or its number as text if it has no name."""
     try:
         return Virq(virq).name
     except ValueError:
@@ -161,20 +161,20 @@ def virq_name(virq: int) -> str:
 
 
 Machine = Literal["pv", "pvh", "arm64"]
-"""The kinds of dom0: PV and PVH on x86, and Arm's."""
+"""The kinds of dom0: PV and PVH on x86, and arm64."""
 
 DOM0_KERNEL_VIRQS: dict[Machine, tuple[Virq, ...]] = {
     "pv": (Virq.TIMER, Virq.PCPU_STATE, Virq.MCA, Virq.CONSOLE),
     "pvh": (Virq.TIMER, Virq.PCPU_STATE, Virq.CONSOLE),
     "arm64": (Virq.CONSOLE,),
 }
-"""The VIRQs that Linux itself has bound in dom0, in that order."""
+"""The VIRQs that Linux itself binds in dom0, in this order."""
 
 KERNEL = "the kernel"
 
-# What each VIRQ says, and which program usually holds it in dom0.
+# What each VIRQ means, and which program usually holds it in dom0.
 _ABOUT: dict[int, tuple[str, str | None]] = {
-    Virq.TIMER: ("a vCPU's timer ran out", None),
+    Virq.TIMER: ("a vCPU's timer expired", None),
     Virq.DEBUG: ("the domain is asked to dump its state", None),
     Virq.CONSOLE: ("input on Xen's emergency console", None),
     Virq.DOM_EXC: ("a domain shut down, crashed or died", "xenstored"),
@@ -182,25 +182,25 @@ _ABOUT: dict[int, tuple[str, str | None]] = {
     Virq.DEBUGGER: ("a domain paused for its debugger", None),
     Virq.XENOPROF: ("the profiler has a new sample", None),
     Virq.CON_RING: ("Xen wrote to its console ring", "xenconsoled, when it logs the hypervisor"),
-    Virq.PCPU_STATE: ("a physical CPU went on or off line", None),
+    Virq.PCPU_STATE: ("a physical CPU went online or offline", None),
     Virq.MEM_EVENT: ("a memory event in a domain", None),
-    Virq.ARGO: ("an Argo message has come", None),
-    Virq.ENOMEM: ("Xen's own memory runs low", "xen-lowmemd"),
+    Virq.ARGO: ("an Argo message arrived", None),
+    Virq.ENOMEM: ("Xen is low on memory", "xen-lowmemd"),
     Virq.XENPMU: ("a performance counter overflowed", None),
     Virq.ARCH_0: ("a machine check, on x86 (MCA)", None),
 }
 
 
 def virq_meaning(virq: int, machine: Machine = "pv") -> str:
-    """Say what the VIRQ tells its domain; those without a meaning are the architecture's own."""
-    own = "the architecture's own use"
+    """Return what the VIRQ means; one without a known meaning is architecture-specific."""
+    own = "architecture-specific"
     if virq >= Virq.ARCH_0 and machine == "arm64":
-        return own  # Xen for Arm has given none of them a meaning so far
+        return own  # Xen for Arm does not use any of them so far
     return _ABOUT.get(virq, (own, None))[0]
 
 
 def virq_holder(virq: int, machine: Machine = "pv") -> str | None:
-    """Say who usually holds the VIRQ in dom0: KERNEL, a program, or None for nobody known."""
+    """Return who usually holds the VIRQ in dom0: KERNEL, a program, or None if it is not known."""
     if virq in DOM0_KERNEL_VIRQS[machine]:
         return KERNEL
     return _ABOUT.get(virq, ("", None))[1]
@@ -213,14 +213,14 @@ def check_uint32(name: str, value: SupportsIndex) -> int:
         TypeError: not an integer.
         ValueError: negative, or over 32 bits.
     """
-    # What nearly all are, in fewer steps.
+    # The fast path for nearly all values.
     if type(value) is int and not value >> 32:
         return value
     return _check(name, value, UINT32_MAX)
 
 
 def check_domid(name: str, value: SupportsIndex) -> int:
-    """Return the value as a domid; the kernel would cut a larger one to 16 bits in silence.
+    """Return the value as a domid; the kernel would silently cut a larger one to 16 bits.
 
     Raises:
         TypeError: not an integer.
@@ -239,19 +239,19 @@ def _check(name: str, value: SupportsIndex, most: int) -> int:
 
 
 def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> Packed:
-    """Pack one port or many as the driver reads them: native 32-bit words.
+    """Pack one or more ports as the driver reads them: native 32-bit words.
 
-    A contiguous buffer of such words (an array("I"), say) is not copied.
+    A contiguous buffer of such words, such as an array("I"), is not copied.
 
     Returns:
-        A buffer; its items are bytes.
+        A buffer of bytes.
 
     Raises:
-        TypeError: something in it is not an integer; or bytes, whose elements are no ports.
+        TypeError: an item is not an integer, or ``ports`` is bytes or text.
         ValueError: a port is negative or over 32 bits.
     """
-    # One port, or a list of one, is what is unmasked most; a list is not asked for a buffer, which
-    # costs as much as to pack a hundred.
+    # Usually one port, or a list of one, is unmasked. A list is not asked for a buffer: that costs
+    # as much as packing a hundred ports.
     only = ports[0] if type(ports) is list and len(ports) == 1 else ports
     if type(only) is int and not only >> 32:
         return only.to_bytes(PORT_BYTES, _BYTE_ORDER)
@@ -261,7 +261,7 @@ def pack_ports(ports: SupportsIndex | Iterable[SupportsIndex]) -> Packed:
         if view is not None and view.format == "I" and view.ndim == 1 and view.contiguous:
             return view.cast("B")
         if isinstance(ports, str) or (view is not None and view.itemsize == 1):
-            raise TypeError("ports must be integers, and not bytes or text")
+            raise TypeError("ports must be integers, not bytes or text")
         many = list(ports) if isinstance(ports, Iterable) else [ports]
     try:
         packed = array("I", cast("list[int]", many))
@@ -280,5 +280,5 @@ def _buffer(ports: object) -> memoryview | None:
 
 
 def unpack_ports(data: Packed) -> list[int]:
-    """Unpack what the driver's read gave: native 32-bit words, oldest event first."""
+    """Unpack the ports of a driver read: native 32-bit words, oldest event first."""
     return memoryview(data).cast("I").tolist()

@@ -1,4 +1,4 @@
-"""AsyncEventChannel: the events of an EventChannel, waited for in asyncio."""
+"""AsyncEventChannel: wait for the events of an EventChannel in asyncio."""
 
 import asyncio
 import errno
@@ -17,22 +17,22 @@ from .receiver import NO_PORTS
 
 
 class AsyncEventChannel:
-    """An EventChannel whose events are waited for in asyncio.
+    """An EventChannel on whose events asyncio tasks wait.
 
-    An event goes to every task that waits for its port; where none does, to the one consumer,
-    ``events`` or ``read``, if there is one; and else it stays with the handle, for whoever asks
-    first: a later ``wait`` for its port, the next consumer, or the handle itself, ``channel``.
-    ``wait`` and ``port_events`` may be used in any number of tasks, and inside the body of
-    ``events``. A port stays masked while its event is worked on: until the body of ``events`` is
-    done, or until ``wait`` is called for it again; ``events`` and ``read``, as they begin, unmask
-    whatever ``wait`` has returned for. What does not wait is done as on ``channel``, and may be
-    done there too.
+    An event goes to every task that waits for its port. If there is none, it goes to the one
+    consumer, ``events`` or ``read``. If there is none either, it stays with the handle until a
+    later ``wait`` for its port, the next consumer, or a read of the handle itself, ``channel``,
+    takes it. Any number of tasks may use ``wait`` and ``port_events``, also inside the body of
+    ``events``. A port stays masked while its event is handled: until the body of ``events`` ends,
+    or until ``wait`` is called for it again. ``events`` and ``read``, when they start, unmask the
+    ports for which ``wait`` has returned. Methods that do not wait do the same as those of
+    ``channel``, which may be called instead.
 
     A task that is cancelled while it waits loses no event: what was read stays with the handle.
 
     Threads: it belongs to the event loop that waits on it, and to that loop's thread. ``channel``
     may be used from any thread: closing it wakes every waiter with ChannelClosed, and unbinding a
-    port those who wait for that. A thread that reads takes events from the tasks.
+    port wakes those who wait for that port. A thread that reads takes events from the tasks.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class AsyncEventChannel:
         """Take over a handle.
 
         Args:
-            channel: the handle; closing this closes it.
+            channel: the handle; closing this object closes it.
             on_overflow: a plain function, called with the result of ``channel.recover()`` when the
-                ring has overflowed; then the waiting goes on. None raises RingOverflow in every
+                ring has overflowed; then the wait continues. None raises RingOverflow in every
                 waiter.
 
         Raises:
-            TypeError: ``on_overflow`` is a coroutine function: nobody would await it.
+            TypeError: ``on_overflow`` is a coroutine function: it would never be awaited.
         """
         if any(map(inspect.iscoroutinefunction, (on_overflow, type(on_overflow).__call__))):
             raise TypeError("on_overflow must be a plain function; it may start a task")
@@ -58,9 +58,9 @@ class AsyncEventChannel:
         self._on_overflow = on_overflow
         self._inbox = channel._inbox
         self._watch = Watch(channel._inbox, channel.bindings, channel.fileno, self._pull)
-        # Ports that a wait has returned for: masked until it is called again.
+        # Ports for which wait has returned: masked until it is called for them again.
         self._in_hand: dict[int, None] = {}
-        # An object of the consumer's own, or a reference that dies with it.
+        # Identifies the one consumer: an object, or a weak reference to the consumer.
         self._consumer: object = None
 
     @property
@@ -84,7 +84,7 @@ class AsyncEventChannel:
         self.close()
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a handle can be neither copied nor pickled")
+        raise TypeError("a handle cannot be copied or pickled")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.channel!r}>"
@@ -114,7 +114,7 @@ class AsyncEventChannel:
         return self.channel.domain_exists(domid)
 
     def check_stale(self) -> bool:
-        """As EventChannel.check_stale; tasks that wait get StaleHandle where it is True."""
+        """As EventChannel.check_stale; if it is True, tasks that wait get StaleHandle."""
         return self.channel.check_stale()
 
     def notify(self, port: SupportsIndex) -> None:
@@ -130,16 +130,19 @@ class AsyncEventChannel:
         return self.channel.unmask(ports)
 
     async def read(self) -> list[int]:
-        """Wait for events and take them: the ports, oldest first, each masked now.
+        """Wait for events and take them.
+
+        Returns:
+            The ports, oldest first, each masked now.
 
         Raises:
-            RingOverflow: events were dropped, and there is no ``on_overflow``.
+            RingOverflow: events were dropped, and ``on_overflow`` is None.
             ChannelClosed: the handle was closed, before or while this waited.
-            RuntimeError: there is another consumer, of ``read`` or ``events``; or another event
-                loop or AsyncEventChannel waits on the handle.
+            RuntimeError: there is another consumer, ``read`` or ``events``; or another event loop
+                or AsyncEventChannel waits on the handle.
         """
         watch = self._watch
-        # Its own only once it has to wait: what is there at once takes fewer steps.
+        # Set only if it has to wait: events that are already there take fewer steps.
         consumer: object = None
         try:
             while True:
@@ -172,18 +175,18 @@ class AsyncEventChannel:
                 self._consumer = None
 
     def events(self) -> "Events":
-        """Go through the events as they come: ``async for port in channel.events(): ...``.
+        """Iterate over the events as they arrive: ``async for port in channel.events(): ...``.
 
-        As EventChannel.events: the port is masked while the body works and unmasked once it is
-        done, in batches; a loop that is left or cancelled in the middle of a batch loses nothing.
-        A loop is left when its iterator is garbage, as it is at a ``break``, or closed by
-        ``aclose``, for contextlib.aclosing.
+        As EventChannel.events: a port is masked while the body runs and unmasked after it, in
+        batches; a loop that is left or cancelled in the middle of a batch loses nothing. The loop
+        ends when its iterator is garbage-collected, as after a ``break``, or closed by ``aclose``,
+        which contextlib.aclosing calls.
 
         Raises:
-            RingOverflow: events were dropped, and there is no ``on_overflow``.
+            RingOverflow: events were dropped, and ``on_overflow`` is None.
             ChannelClosed: the handle was closed, before or during the loop.
-            RuntimeError: there is another consumer, of ``read`` or ``events``; or another event
-                loop or AsyncEventChannel waits on the handle.
+            RuntimeError: there is another consumer, ``read`` or ``events``; or another event loop
+                or AsyncEventChannel waits on the handle.
         """
         events = Events(self)
         self._claim(events._key)
@@ -193,16 +196,19 @@ class AsyncEventChannel:
         return events
 
     async def wait(self, port: SupportsIndex) -> None:
-        """Wait for an event of one port; one that nobody has had yet returns at once.
+        """Wait for an event of one port; return at once if one is undelivered.
 
-        However many came since the last wait, they are one, as in the hardware. The port stays
-        masked until it is waited for again (or unmasked): so what its task does between two waits
-        is done before the next event. All tasks that wait for the port at the time of an event get
-        it.
+        Events since the last wait are merged into one, as for an interrupt. The port stays masked
+        until ``wait`` is called for it again (or it is unmasked): so a task completes its work
+        between two waits before the next event. An event goes to all tasks that wait for the port
+        when it arrives.
+
+        Args:
+            port: a port of the handle.
 
         Raises:
-            OSError: ENOTCONN for a port that this handle does not have.
-            RingOverflow: events were dropped, and there is no ``on_overflow``.
+            OSError: ENOTCONN: this handle does not have the port.
+            RingOverflow: events were dropped, and ``on_overflow`` is None.
             ChannelClosed: the handle was closed or the port unbound, before or while this waited.
             RuntimeError: another event loop or AsyncEventChannel waits on the handle.
         """
@@ -222,7 +228,7 @@ class AsyncEventChannel:
             try:
                 ports = self.channel.wait(0, unmask=unmask)
                 if ports == [number]:
-                    # What comes most, in the fewest steps.
+                    # The fast path for the usual case.
                     self._in_hand[number] = None
                     return
                 inbox.add(ports)
@@ -247,28 +253,32 @@ class AsyncEventChannel:
         self._in_hand[number] = None
 
     def port_events(self, port: SupportsIndex) -> "PortEvents":
-        """Go through the events of one port: ``wait`` as an asynchronous iterator of the port."""
+        """Iterate over the events of one port: ``wait`` as an asynchronous iterator of the port."""
         return PortEvents(self, check_uint32("port", port))
 
     def _claim(self, consumer: object) -> None:
-        """Make it the one consumer."""
+        """Make an object the one consumer.
+
+        Raises:
+            RuntimeError: there is another.
+        """
         if self._watch.is_stranded:
-            # A consumer of a loop that was closed never runs again.
-            self._watch.let_go()
+            # The event loop was closed: its consumer never runs again.
+            self._watch.stop_if_idle()
             self._consumer = None
         other = self._consumer
         if isinstance(other, weakref.ref):
             other = other()
         if other is not None:
-            raise RuntimeError("events() and read() have one consumer at a time, and there is one")
+            raise RuntimeError("events() and read() allow one consumer at a time, and there is one")
         self._consumer = consumer
 
     def _binding(self, port: int) -> Binding | None:
-        """Return how a port is bound, as far as that is known.
+        """Return how a port is bound; None if that is not known.
 
         Raises:
-            OSError: ENOTCONN, the handle does not have the port.
-            ChannelClosed: it is closed.
+            OSError: ENOTCONN: the handle does not have the port.
+            ChannelClosed: the handle is closed.
         """
         bindings = self.channel._bindings
         binding = bindings.view.get(port)
@@ -278,7 +288,7 @@ class AsyncEventChannel:
         return binding
 
     def _pull(self, unmask: Iterable[int] = ()) -> int:
-        """Unmask ports, and bring what the driver has into the inbox; return how much that is."""
+        """Unmask ports, and read the driver's events into the inbox; return how many."""
         try:
             return self.channel._pull(unmask)
         except RingOverflow:
@@ -286,23 +296,23 @@ class AsyncEventChannel:
             return 0
 
     def _recover(self) -> None:
-        """Recover from the overflow that is being handled."""
+        """Recover from the RingOverflow that the caller is handling."""
         if self._on_overflow is None:
-            raise  # noqa: PLE0704 - it
+            raise  # noqa: PLE0704 - the RingOverflow
         self._on_overflow(self.channel.recover())
 
 
 class Events(AsyncIterator[int]):
     """The iterator of ``AsyncEventChannel.events``: all events of a handle.
 
-    It has a loop of the handle itself, whose end, at the latest as this is garbage, unmasks what
-    the body has had and leaves the rest to others.
+    It runs a loop of the handle itself. When that loop ends, at the latest when this iterator is
+    garbage-collected, it unmasks the ports that the body got and leaves the rest to other readers.
     """
 
     def __init__(self, owner: AsyncEventChannel) -> None:
         self._owner, self._watch = owner, owner._watch
         self._key = weakref.ref(self)
-        # Where nothing is there it gives 0, and no end.
+        # If no event is pending, it yields 0 and does not end.
         self._loop = owner.channel._events(0, owner._on_overflow, idle=True)
 
     async def __anext__(self) -> int:
@@ -329,7 +339,7 @@ class Events(AsyncIterator[int]):
             raise
 
     async def aclose(self) -> None:
-        """Leave the loop: unmask what the body has had; the rest stays with the handle."""
+        """End the loop: unmask the ports that the body got; the rest stays with the handle."""
         self._loop.close()
         if self._owner._consumer is self._key:
             self._owner._consumer = None
@@ -341,8 +351,8 @@ class PortEvents(AsyncIterator[int]):
     def __init__(self, owner: AsyncEventChannel, port: int) -> None:
         self._owner = owner
         self._port = port
-        # Like the loop of Events, its end unmasks, whatever brings that about.
-        end = _unmask_at_the_end(owner, port)
+        # Its end unmasks the port, whatever causes it, as the end of the loop of Events does.
+        end = _unmask_at_end(owner, port)
         self._end = cast("GeneratorType[None, None, None]", end)
         next(self._end)
 
@@ -353,11 +363,11 @@ class PortEvents(AsyncIterator[int]):
         return self._port
 
     async def aclose(self) -> None:
-        """Leave the loop: unmask the port, if its event has been worked on."""
+        """End the loop: unmask the port, if the body got an event."""
         self._end.close()
 
 
-def _unmask_at_the_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
+def _unmask_at_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
     channel, data = owner.channel, bytes(pack_ports(port))
     size = len(data)
     try:
@@ -365,7 +375,7 @@ def _unmask_at_the_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
     finally:
         if port in owner._in_hand:
             del owner._in_hand[port]
-            try:  # noqa: SIM105 - a call more in which a signal handler may run
+            try:  # noqa: SIM105 - one more call in which a signal handler may run
                 channel._unmask(data, size)
             except (ChannelClosed, StaleHandle, RuntimeError):
                 pass

@@ -1,4 +1,4 @@
-"""AsyncResumes: Resumes, waited for in asyncio."""
+"""AsyncResumes: wait for Resumes in asyncio."""
 
 import asyncio
 import os
@@ -10,11 +10,11 @@ from .resumes import Resumes
 
 
 class AsyncResumes:
-    """A Resumes object that is waited for in asyncio, without a thread.
+    """A Resumes object on which asyncio tasks wait; it does not need a thread.
 
-    Tasks, of any event loop, and threads share what it hears: one of them is told. A task that is
-    cancelled while it waits loses nothing. Closing it, from any thread, wakes them all with
-    ChannelClosed.
+    If several tasks, of any event loop, or threads wait, each report goes to one of them. A task
+    that is cancelled while it waits loses nothing. Closing the object, from any thread, wakes all
+    waiters with ChannelClosed.
     """
 
     def __init__(self, resumes: Resumes) -> None:
@@ -35,7 +35,7 @@ class AsyncResumes:
         """
         loop = asyncio.get_running_loop()
         while not self.resumes.wait(0):
-            # One for each task: a loop has one reader of a descriptor.
+            # One for each task: an event loop allows one reader of a descriptor.
             watched = Descriptor(os.dup, self.resumes.fileno())
             readable = asyncio.Event()
             loop.add_reader(watched.number, readable.set)
@@ -46,7 +46,7 @@ class AsyncResumes:
                 watched.close()
 
     def close(self) -> None:
-        """Stop listening, and wake those who wait."""
+        """Stop listening, and wake all waiters."""
         self.resumes.close()
 
     async def __aenter__(self) -> Self:

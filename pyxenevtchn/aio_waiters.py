@@ -1,4 +1,4 @@
-"""How an event loop watches a handle: which tasks wait there, and who is woken."""
+"""How an event loop watches a handle: which tasks wait, and which of them an event wakes."""
 
 import asyncio
 import select
@@ -9,26 +9,26 @@ from .bindings import Binding
 from .errors import ChannelClosed, RingOverflow, StaleHandle
 from .inbox import Inbox
 
-# How often in a row events that are there already may be taken without a turn for other tasks.
+# How many times in a row pending events may be taken before other tasks get to run.
 TURNS = 100
 
 _Future = asyncio.Future[None]
 
 
 class Watch:
-    """Has an event loop watch a handle, for as long as tasks wait.
+    """Lets an event loop watch a handle while tasks wait.
 
-    It keeps no event: those stay in the inbox, reserved for the tasks that wait for their ports,
+    It stores no events: they stay in the inbox, reserved for the tasks that wait for their ports,
     until such a task runs and takes its own.
 
-    The loop watches an epoll descriptor of the watch's own, and not the device's, which ``close``
-    replaces under it. It stops at the first event that nobody waits for, since most tasks wait
-    again at once.
+    The loop watches an epoll descriptor of this object, not the descriptor of the device, which
+    ``close`` replaces. It watches until the first event that no task waits for, not until the last
+    wait ends, because most tasks wait again at once.
 
     Attributes:
-        turns: how often events may still be taken before other tasks have their turns.
-        waiters: by port, who waits for it, and for which binding of the port; None is the one
-            consumer.
+        turns: how often pending events may still be taken before other tasks get to run.
+        waiters: by port, the tasks that wait for it, and for which binding of the port. The key
+            None is the one consumer.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Watch:
         """Prepare to watch a handle.
 
         Args:
-            inbox: the handle's.
-            bindings: the handle's.
-            fileno: gives the handle's descriptor.
-            pull: brings what the driver has into the inbox, and returns how much that is; what it
-                raises goes to everybody who waits.
+            inbox: the inbox of the handle.
+            bindings: the bindings of the handle.
+            fileno: returns the handle's descriptor.
+            pull: reads the driver's events into the inbox and returns how many; an error that it
+                raises goes to all waiters.
         """
         self.turns: int = TURNS
         self.waiters: dict[int | None, dict[_Future, Binding | None]] = {}
@@ -66,8 +66,8 @@ class Watch:
         """Wait in the event loop until an event of the port is in the inbox, and take it.
 
         Args:
-            port: the port; None is any, which is not taken.
-            binding: the binding of the port that is meant.
+            port: the port; None means any port, whose event is not taken.
+            binding: the binding that the port had at the time of the call.
 
         Raises:
             ChannelClosed: the port was unbound.
@@ -86,7 +86,7 @@ class Watch:
                 if port is not None and self._bindings.get(port) is not binding:
                     raise _unbound(port)
                 await future
-                # While it is still reserved: another thread may take what is not.
+                # Take it while it is reserved: another thread may take events that are not.
                 if port is not None and self._inbox.take_port(port):
                     taken = [port]
             finally:
@@ -96,7 +96,7 @@ class Watch:
                 if not waiting and port in waiters:
                     del waiters[port]
         except BaseException:
-            # This signals, too: an event may be there that is no longer reserved.
+            # This also signals: there may be an event that is no longer reserved.
             self._inbox.put_back(taken)
             if not waiters:
                 # The loop may be about to end.
@@ -104,13 +104,13 @@ class Watch:
             raise
 
     def dispatch(self, *, new: bool) -> None:
-        """Wake those whom events in the inbox concern: tasks, the consumer, or else other threads.
+        """Wake those who get the events in the inbox: tasks, the consumer, or else other threads.
 
         Args:
-            new: whether there are some of which other threads have not heard.
+            new: whether the inbox has events of which other threads have not been told.
         """
         if self.is_stranded:
-            self.let_go()
+            self.stop_if_idle()
         left = self._inbox.left
         for port in [port for port in left if port in self.waiters]:
             _wake(self.waiters[port])
@@ -120,7 +120,7 @@ class Watch:
             elif new:
                 self._inbox.signal()
 
-    def let_go(self) -> bool:
+    def stop_if_idle(self) -> bool:
         """Stop watching if no task waits (see inbox.Watcher)."""
         loop = self._loop
         if self.is_stranded:
@@ -134,15 +134,15 @@ class Watch:
         return True
 
     def port_unbound(self, port: int, binding: Binding | None) -> None:
-        """Wake those who wait for a binding of a port that is gone (see inbox.Watcher)."""
+        """Wake those who wait for a binding of a port that has ended (see inbox.Watcher)."""
         self._run(lambda: self._fail_port(port, binding))
 
     def events_came(self) -> None:
-        """Wake those whom events concern that others have read (see inbox.Watcher)."""
+        """Wake those who get events that other readers have read (see inbox.Watcher)."""
         self._run(lambda: self.dispatch(new=False))
 
     def _run(self, call: Callable[[], None]) -> None:
-        """Make a call in the event loop's thread."""
+        """Run a call in the event loop's thread."""
         loop = self._loop
         if loop is None or self.is_stranded:
             return
@@ -162,15 +162,15 @@ class Watch:
         if self._loop is loop:
             return
         watcher = self._inbox.watcher
-        if watcher is not None and not watcher.let_go():
+        if watcher is not None and not watcher.stop_if_idle():
             raise RuntimeError("another event loop or AsyncEventChannel waits on this handle")
         if self._epoll is None:
             epoll = select.epoll()
             epoll.register(self._fileno(), select.EPOLLIN)
-            # It may stay readable for others: heard of once each time that it is written.
+            # Edge-triggered: it may stay readable for other threads after it was reported here.
             epoll.register(self._inbox.descriptor, select.EPOLLIN | select.EPOLLET)
             self._epoll = epoll
-        self._fileno()  # for its errors
+        self._fileno()  # raises if the handle is closed
         self._thread = threading.get_ident()
         try:
             self._loop, self._inbox.watcher, self._inbox.reserved = loop, self, self.waiters
@@ -186,7 +186,7 @@ class Watch:
         self._inbox.reserved = {}
 
     def _readable(self) -> None:
-        """Bring what there is into the inbox, and wake those whom it concerns: for the loop."""
+        """Read the driver's events into the inbox and wake the waiters; the loop calls this."""
         if not self.waiters or self._epoll is None:
             self._stop()
             return
@@ -198,7 +198,7 @@ class Watch:
                 waiting = [future for futures in self.waiters.values() for future in futures]
                 if _fail(waiting, error):
                     return
-                # Nobody is left to be told.
+                # No waiter is left to get the error.
                 self._stop()
                 if isinstance(error, ChannelClosed | RingOverflow | StaleHandle):
                     return
@@ -206,7 +206,7 @@ class Watch:
             self._inbox.collect()
             self.dispatch(new=new > 0)
         except BaseException:
-            # A signal handler's: come here again.
+            # From a signal handler: have the loop call this again.
             self._inbox.signal()
             raise
 
@@ -222,7 +222,7 @@ def _wake(futures: Iterable[_Future]) -> None:
 
 
 def _fail(futures: Iterable[_Future], error: Exception) -> bool:
-    """Raise an error in those who wait; return whether anybody does."""
+    """Raise an error in those who wait; return whether there is a waiter."""
     pending = [future for future in futures if not future.done()]
     for future in pending:
         future.set_exception(error)

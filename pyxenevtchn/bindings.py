@@ -1,4 +1,4 @@
-"""Which ports a handle has bound, and how; and which other handle of the process has one."""
+"""The ports that a handle has bound; and whether another handle of the process has a port."""
 
 import threading
 import weakref
@@ -10,7 +10,7 @@ from .abi import Request, virq_name
 
 
 class Binding(NamedTuple):
-    """How a port was bound, in the driver's words.
+    """How a port was bound, in the driver's terms.
 
     Attributes:
         request: the request that bound it.
@@ -29,11 +29,11 @@ class Bindings:
     """The ports of one handle.
 
     Attributes:
-        lock: held over a request and its record here, so that a port which is freed and given
-            again between the two is not recorded wrongly. Reentrant, for signal handlers.
-        virqs: the ports that are bound to a VIRQ, and its number.
-        unbound: the ports that were bound once and are not now; the values say nothing.
-        complete: whether every port of the handle is known here: an adopted one may have others.
+        lock: held during a request and its record here: otherwise a port that is freed and
+            allocated again between the two is recorded wrongly. Reentrant, for signal handlers.
+        virqs: by port, the number of the VIRQ that it is bound to.
+        unbound: the ports that were bound before and are not bound now; the values are unused.
+        complete: whether every port of the handle is recorded: an adopted handle may have others.
     """
 
     def __init__(self, port_space: Hashable) -> None:
@@ -47,20 +47,20 @@ class Bindings:
         _open_handles.add(self)
 
     def refuse_virqs(self, ports: Iterable[int]) -> None:
-        """Refuse to notify ports if one is a VIRQ's.
+        """Check that no port to notify is bound to a VIRQ.
 
         Raises:
-            ValueError: one is: it has no other end, and the kernel would say nothing.
+            ValueError: one is. It has no other end, and the kernel would report no error.
         """
         if self.virqs and not self.virqs.keys().isdisjoint(ports):
             port = next(port for port in ports if port in self.virqs)
             name = virq_name(self.virqs[port])
             raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
 
-    # No step of these two can be interrupted by a signal handler once it has begun.
+    # A signal handler cannot interrupt a single step of these two methods.
 
     def add(self, port: int, binding: Binding) -> None:
-        """Record a port that the driver has bound; the lock is held since before it did."""
+        """Record a port that the driver has bound; the lock is held since before the request."""
         if port in self.unbound:
             del self.unbound[port]
         if binding.virq is not None:
@@ -83,11 +83,11 @@ class Bindings:
         )
 
     def retire(self) -> None:
-        """Record that the handle is stale: its numbers are others' now."""
+        """Record that the handle is stale: its port numbers may belong to other handles now."""
         _open_handles.discard(self)
 
     def clear(self) -> None:
-        """Record that the handle is closed, and its ports with it."""
+        """Record that the handle is closed and its ports are unbound."""
         self._bound.clear()
         self.virqs.clear()
 

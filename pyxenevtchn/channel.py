@@ -16,21 +16,26 @@ from .receiver import Receiver
 
 
 class EventChannel(Receiver):
-    """An open handle of Xen's event-channel driver: its ports, and the events that come on them.
+    """An open handle of Xen's event-channel driver: its ports and their events.
 
     Open one with ``EventChannel.open()`` and use it as a context manager. Closing it unbinds every
     port that it holds.
 
-    A port that delivers an event is masked until ``unmask``: further events on it become one,
-    which comes once it is unmasked. So the order is: read, do the work, unmask.
+    A port that delivers an event is masked until ``unmask``. Events that arrive meanwhile become
+    one, which is delivered after the unmask. So the order is: read, do the work, unmask.
 
     Threads: every method may be called from several threads at once. ``close`` wakes those that
-    wait, with ChannelClosed. The ports are unbound as the last call under way returns; the
-    descriptor's number stays reserved until this object is garbage, so no call ever meets another
-    file. Two threads that read share the events between them.
+    wait, with ChannelClosed. The ports are unbound when the last running call returns. The
+    descriptor's number stays reserved until this object is garbage-collected, so no call ever
+    reaches another file. If several threads read, each event goes to one of them.
 
-    Fork: a handle belongs to the process that opened it. A child may only close it or take
-    ``fileno()``; anything else is a RuntimeError.
+    Fork: a handle belongs to the process that opened it. A child may only close it or call
+    ``fileno()``; any other call raises RuntimeError.
+
+    Errors: requests, reads and waits raise ChannelClosed after ``close``, and StaleHandle once the
+    handle is known to be stale. A port, domid or VIRQ that is not an integer is a TypeError; one
+    that does not fit its field (32 bits, a domid 16) is a ValueError. Then the driver gets no
+    request.
     """
 
     @classmethod
@@ -44,17 +49,18 @@ class EventChannel(Receiver):
         """Open a handle.
 
         Args:
-            device: a path; ``fake:`` or ``fake:unix:PATH``, either with or without ``?domid=N``; a
-                Device; or None for what the environment variable XENEVTCHN_DEVICE names, or else
-                /dev/xen/evtchn.
-            nonblocking: open with O_NONBLOCK: ``read`` then raises BlockingIOError where it would
-                have to wait. ``poll`` and ``wait`` are the same either way.
+            device: a path; ``fake:`` or ``fake:unix:PATH``, each with an optional ``?domid=N``; a
+                Device; or None: the value of the environment variable XENEVTCHN_DEVICE, or
+                /dev/xen/evtchn if it is not set.
+            nonblocking: open with O_NONBLOCK: ``read`` then raises BlockingIOError instead of
+                waiting. ``poll`` and ``wait`` do not depend on it.
             cloexec: close the descriptor when the process executes another program.
 
         Raises:
-            OSError: it cannot be opened (FileNotFoundError, PermissionError, ...); a note says
-                what to do.
-            TypeError: it is neither a name nor a Device.
+            OSError: the device cannot be opened (FileNotFoundError, PermissionError, ...); a note
+                says what to do.
+            ValueError: the name starts with ``fake:`` and is not valid.
+            TypeError: ``device`` is neither a name nor a Device.
         """
         if device is None or not hasattr(device, "turn"):
             device = open_device(device, nonblocking=nonblocking, cloexec=cloexec)
@@ -68,12 +74,12 @@ class EventChannel(Receiver):
 
         Args:
             device: the device.
-            bindings: the ports that it has; None where that is not known.
-            closefd: whether its descriptor is closed with the handle.
+            bindings: the ports of the device; None if they are not known.
+            closefd: whether closing the handle closes the descriptor.
         """
         made: list[Self] = []
         try:
-            # The list's C code makes the handle: it is known below wherever a handler raises.
+            # The list's C code makes the handle: wherever a signal handler raises, it is in made.
             made.extend(map(cls, [device]))
             channel = made[0]
             known = channel._bindings  # noqa: SLF001 - its own
@@ -81,7 +87,7 @@ class EventChannel(Receiver):
             for port, binding in (bindings or {}).items():
                 known.add(port, binding)
             if closefd:
-                # The last step: whatever fails, the descriptor is still the caller's.
+                # The last step: if anything fails, the descriptor still belongs to the caller.
                 device.own()
             return channel  # noqa: TRY300
         except BaseException:
@@ -95,44 +101,44 @@ class EventChannel(Receiver):
     ) -> Self:
         """Adopt a descriptor of the driver: inherited, received, or duplicated.
 
-        Its ports and pending events are shared with every duplicate of it (driver). The driver does
-        not tell which ports it holds; they all work, but only those in ``bindings`` are known here,
-        to ``recover`` above all.
+        It shares its ports and pending events with all its duplicates (driver). The driver does not
+        tell which ports it holds. They all work, but the handle knows only those in ``bindings``;
+        ``recover`` in particular depends on that.
 
         Args:
             fd: the descriptor.
-            closefd: whether closing the handle closes it.
-            bindings: the ``bindings`` of the handle that it comes from, if they are known.
+            closefd: whether closing the handle closes the descriptor.
+            bindings: the ``bindings`` of the handle that the descriptor comes from, if known.
 
         Raises:
-            OSError: EBADF where it is not open, ENOTTY where it is no character device. Then the
-                descriptor is as it was.
+            OSError: EBADF: it is not open. ENOTTY: it is not a character device. The descriptor
+                does not change then.
         """
         return cls._make(adopt_device(fd), bindings, closefd=closefd)
 
     def bind_virq(self, virq: int) -> int:
         """Bind a VIRQ to a new port and return the port; it is unmasked.
 
-        A VIRQ of a vCPU is bound on vCPU 0 (driver).
+        A VIRQ with the scope VirqScope.VCPU is bound on vCPU 0 (driver).
 
         Args:
             virq: a Virq, or its number.
 
         Raises:
-            FileExistsError: the VIRQ is already bound in this domain (hypervisor); the note says
-                at which port, and what is known of its holder, where Xen can be asked (root).
+            FileExistsError: the VIRQ is already bound in this domain (hypervisor). The note says to
+                which port, and what is known of its holder, if Xen tells (root in dom0).
             StaleHandle: this domain was restored, and the handle's ports are gone, as
-                ``check_stale`` tells; where that cannot, it is a FileExistsError too.
+                ``check_stale`` finds; where it cannot, this is a FileExistsError too.
             PermissionError: the handle is restricted (driver).
-            OSError: EINVAL for a VIRQ that Xen does not have, EBUSY where this domain is not the
-                one that handles it (Xen 4.21 and newer; older ones bind it and it never fires),
-                ENOSPC when the domain has no port left.
+            OSError: EINVAL: Xen does not have the VIRQ. EBUSY: this domain does not handle it (Xen
+                4.21 and newer; older ones bind it, but it never fires). ENOSPC: the domain does not
+                have a free port.
         """
         virq = check_uint32("virq", virq)
         try:
             return self._bind(Binding(Request.BIND_VIRQ, virq), virq)
         except FileExistsError as error:
-            stale = self._look_into(virq, error)
+            stale = self._explain_bound_virq(virq, error)
             if stale is None:
                 raise
         raise stale
@@ -140,19 +146,20 @@ class EventChannel(Receiver):
     def bind_interdomain(self, remote_domain: SupportsIndex, remote_port: SupportsIndex) -> int:
         """Connect a new port to another domain's unbound port and return it; it is unmasked.
 
-        The new port starts with one event pending, which nobody sent (hypervisor). It says: look
-        once at what you share with the other end, which may have written before you connected.
+        The new port starts with one event pending, which nobody sent (hypervisor): check once the
+        memory that you share with the other end, which may have written before you connected.
 
         Args:
             remote_domain: the other end's domid, or DOMID_SELF.
             remote_port: the port that it allocated for this domain.
 
         Raises:
-            ProcessLookupError: there is no such domain.
-            PermissionError: the handle is restricted to another domain.
+            ProcessLookupError: no domain has that domid (hypervisor).
+            PermissionError: the handle is restricted to another domain (driver), or Xen's policy
+                forbids the connection (hypervisor).
             StaleHandle: this domain was restored, and the handle's ports are gone (driver).
-            OSError: EINVAL where the remote port is not unbound, or is reserved for another
-                domain; ENOSPC when this domain has no port left.
+            OSError: EINVAL: the remote port is not unbound, or is reserved for another domain.
+                ENOSPC: this domain does not have a free port (hypervisor).
         """
         domid = check_domid("remote_domain", remote_domain)
         port = check_uint32("remote_port", remote_port)
@@ -161,31 +168,34 @@ class EventChannel(Receiver):
     def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
         """Allocate a port that ``remote_domain`` may connect to, and return it; it is unmasked.
 
-        When the other end goes away the port is unbound again, in silence (hypervisor).
+        When the other end goes away, the port is unbound again, without an event (hypervisor).
 
         Args:
-            remote_domain: the domid, or DOMID_SELF; whether it exists is not checked (hypervisor).
+            remote_domain: the domid, or DOMID_SELF. Xen does not check that the domain exists,
+                unless its policy (XSM) does.
 
         Raises:
-            PermissionError: the handle is restricted (driver).
+            PermissionError: the handle is restricted (driver), or Xen's policy forbids it
+                (hypervisor).
+            ProcessLookupError: no domain has that domid, and Xen's policy requires one (XSM SILO).
             StaleHandle: this domain was restored, and the handle's ports are gone (driver).
-            OSError: ENOSPC when this domain has no port left.
+            OSError: ENOSPC: this domain does not have a free port (hypervisor).
         """
         domid = check_domid("remote_domain", remote_domain)
         return self._bind(Binding(Request.BIND_UNBOUND_PORT, None, domid), domid)
 
     def bind_static(self, port: SupportsIndex) -> None:
-        """Take over a port that exists already: one that Xen set up at boot for this domain.
+        """Bind a port that already exists: one that Xen set up at boot for this domain.
 
-        Danger: the kernel does not check who owns the port. One that another handle holds, in any
-        process, makes it oops when the handles close; one that the kernel itself uses (it answers
-        EBUSY) hangs the machine. This refuses the ports of this process's other handles, which is
-        all that it can know. Unbinding leaves the port itself open (driver).
+        Danger: the kernel does not check who owns the port. A port that another handle holds, in
+        any process, makes the kernel oops when the handles close; one that the kernel itself uses
+        (it returns EBUSY) hangs the machine. This method refuses the ports of other handles of this
+        process; it does not know others. Unbinding does not close the port in Xen (driver).
 
         Raises:
-            OSError: ENOSYS before Linux 6.6, EISCONN for a port that this handle has, EBUSY for
-                one that another handle of this process has (refused here), ENOMEM for one higher
-                than the kernel can have.
+            OSError: ENOSYS: Linux is older than 6.6. EISCONN: this handle has the port. EBUSY:
+                another handle of this process has it (refused here). ENOMEM: it is higher than the
+                kernel can have.
         """
         port = check_uint32("port", port)
         with self._bindings.lock:
@@ -199,10 +209,10 @@ class EventChannel(Receiver):
             self._bind(Binding(Request.BIND_STATIC), port, port=port)
 
     def domain_exists(self, domid: SupportsIndex) -> bool:
-        """Tell whether Xen has a domain with this domid, by a connection that it refuses.
+        """Return whether Xen has a domain with this domid, by a connection that Xen refuses.
 
-        False is proof that the domain is gone. True is no proof of life: the domain may be dying,
-        may have crashed and be preserved, or may be dead while somebody has its memory mapped
+        False proves that the domain is gone. True does not prove that it runs: it may be dying, may
+        have crashed and be preserved, or may be dead while its memory is still mapped somewhere
         (hypervisor).
 
         Args:
@@ -212,7 +222,7 @@ class EventChannel(Receiver):
             PermissionError: the handle is restricted to another domain (driver); or Xen's policy
                 hides the domain.
         """
-        # Port 0 is nobody's. Its check comes after that of the domid (hypervisor).
+        # Port 0 is never allocated. Xen checks the domid before the port (hypervisor).
         arguments = (check_domid("domid", domid), 0)
         number = -self._request(Request.BIND_INTERDOMAIN)(*arguments)
         if number not in {errno.ESRCH, errno.EINVAL}:
@@ -222,12 +232,12 @@ class EventChannel(Receiver):
     def unbind(self, port: SupportsIndex) -> None:
         """Close a port of this handle.
 
-        The other end is not told (hypervisor). Events of the port that the driver has in its ring
-        already are still read, by ``read`` and ``wait`` (driver); ``events`` leaves them out.
+        The other end is not notified (hypervisor). Events of the port that are already in the
+        driver's ring are still read, by ``read`` and ``wait`` (driver); ``events`` skips them.
 
         Raises:
-            OSError: ENOTCONN for a port that this handle does not have, EINVAL for one higher than
-                the kernel can have.
+            OSError: ENOTCONN: this handle does not have the port. EINVAL: it is higher than the
+                kernel can have (driver).
         """
         port = check_uint32("port", port)
         bindings = self._bindings
@@ -237,7 +247,7 @@ class EventChannel(Receiver):
             results: list[int] = []
             bindings.remove(port)
             try:
-                # As in _bind: whatever raises, it is known whether the request was made.
+                # As in _bind: wherever a signal handler raises, results says what was done.
                 results.extend(map(request, [port]))
                 if results[0] < 0:
                     self._fail(Request.UNBIND, (port,), -results[0])
@@ -254,11 +264,12 @@ class EventChannel(Receiver):
     def notify(self, port: SupportsIndex) -> None:
         """Send an event to the other end of a port of this handle.
 
-        Where nobody is at the other end it is dropped in silence (hypervisor).
+        If nothing is connected there, the event is silently dropped (hypervisor).
 
         Raises:
-            OSError: ENOTCONN for a port that this handle does not have (driver).
-            ValueError: the port is a VIRQ's: it has no other end, and the kernel would say nothing.
+            OSError: ENOTCONN: this handle does not have the port (driver).
+            ValueError: the port is bound to a VIRQ: it has no other end, and the kernel would
+                report no error.
         """
         if type(port) is not int or port >> 32:
             port = check_uint32("port", port)
@@ -271,8 +282,8 @@ class EventChannel(Receiver):
     def notify_many(self, ports: Iterable[SupportsIndex]) -> int:
         """Send an event to the other end of each port, in order, in one call into C.
 
-        It stops at the first port that fails. Other threads run meanwhile; signals are handled
-        when it is done.
+        It stops at the first port that fails. Other threads can run during the call; signals are
+        handled after it.
 
         Args:
             ports: any iterable of ports; a contiguous buffer of unsigned 32-bit numbers, such as
@@ -282,9 +293,11 @@ class EventChannel(Receiver):
             How many ports were notified: all of them.
 
         Raises:
-            PartialNotify: ENOTCONN, the handle does not have that port; it says which and how many
-                were notified before it.
-            ValueError: a port is a VIRQ's, or no port; then none is notified.
+            PartialNotify: ENOTCONN: the handle does not have a port (driver). The exception says
+                which, and how many were notified before it.
+            ValueError: a port is bound to a VIRQ, or is negative or over 32 bits; then none is
+                notified.
+            TypeError: a port is not an integer; then none is notified.
         """
         data = pack_ports(ports)
         numbers = memoryview(data).cast("I")
@@ -297,32 +310,32 @@ class EventChannel(Receiver):
         return sent
 
     def restrict_domid(self, domid: SupportsIndex) -> None:
-        """Limit the handle, for good, to connecting to one domain.
+        """Limit the handle, permanently, to connecting to one domain.
 
-        Afterwards BIND_VIRQ, BIND_UNBOUND_PORT and BIND_INTERDOMAIN to any other domid fail with
-        PermissionError; the ports that it has go on working (driver). BIND_STATIC is not limited.
+        After that BIND_VIRQ, BIND_UNBOUND_PORT, and BIND_INTERDOMAIN to any other domid fail with
+        PermissionError; the handle's ports still work (driver). BIND_STATIC is not limited.
 
         Raises:
-            PermissionError: it is already restricted.
+            PermissionError: the handle is already restricted (driver).
             OSError: EINVAL for domid 0 and the reserved ones (DOMID_FIRST_RESERVED and above).
         """
         self._ioctl(Request.RESTRICT_DOMID, check_domid("domid", domid))
 
     def _bind(self, binding: Binding, *arguments: int, port: int | None = None) -> int:
-        """Make a request that binds a port, record it and return the port.
+        """Make a request that binds a port, record the binding and return the port.
 
         Args:
-            binding: what to record.
-            arguments: the request's.
-            port: the port, where the request does not choose it.
+            binding: the binding to record.
+            arguments: the request's arguments.
+            port: the port, if the request does not choose it.
         """
         request = self._request(binding.request)
         results: list[int] = []
         bindings = self._bindings
         try:
             with bindings.lock:
-                # The list's C code makes the request and takes the result: wherever a signal
-                # handler raises, a port that was bound is known here.
+                # The list's C code makes the request and stores the result: wherever a signal
+                # handler raises, a port that was bound is in results.
                 results.extend(starmap(request, [arguments]))
                 if results[0] < 0:
                     self._fail(binding.request, arguments, -results[0])
@@ -331,16 +344,16 @@ class EventChannel(Receiver):
             return port  # noqa: TRY300 - a handler may raise at the end of the with
         except BaseException:
             if results and results[0] >= 0:
-                self._take_back(results[0] if port is None else port)
+                self._undo_bind(results[0] if port is None else port)
             elif results and is_stale(binding.request, -results[0]):
                 self._set_stale()
             raise
 
-    def _look_into(self, virq: int, error: FileExistsError) -> StaleHandle | None:
-        """Find out what it means that a VIRQ is bound already, and note it on the error.
+    def _explain_bound_virq(self, virq: int, error: FileExistsError) -> StaleHandle | None:
+        """Find out who holds a VIRQ that is already bound, and add it to the error as a note.
 
         Returns:
-            What to raise instead, if the handle is stale.
+            The exception to raise instead, if the handle is stale.
         """
         try:
             if self.check_stale():
@@ -351,11 +364,11 @@ class EventChannel(Receiver):
                 error.__notes__ = [virq_hint(virq, port.port, holder)]
         except (OSError, ValueError, RuntimeError) as failure:
             if isinstance(failure, OSError) and not failure.errno:
-                raise  # a signal handler's
+                raise  # from a signal handler
         return None
 
-    def _take_back(self, port: int) -> None:
-        """Unbind a port whose binding an exception has kept from the caller."""
+    def _undo_bind(self, port: int) -> None:
+        """Unbind a port that the caller does not get, because of an exception."""
         with self._bindings.lock:
             self._bindings.remove(port)
             try:

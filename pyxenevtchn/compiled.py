@@ -1,4 +1,4 @@
-"""The compiled code: the one module that imports it."""
+"""Import the compiled module; no other module does."""
 
 try:
     from ._ffi import ffi, lib

@@ -1,4 +1,4 @@
-"""Descriptor numbers that belong to an object, from the call that makes them to its end."""
+"""File descriptors that an object owns, from the call that creates them until it is freed."""
 
 import os
 import select
@@ -6,47 +6,47 @@ from collections.abc import Callable
 
 
 class Descriptor:
-    """A descriptor whose number goes with this object.
+    """A descriptor that is closed when this object is freed.
 
-    Nobody else gets the number while a call that holds the object is under way; and none leaks,
-    wherever a signal handler raises.
+    The number is not reused while a running call holds a reference to the object. The descriptor
+    does not leak, wherever a signal handler raises.
 
     Attributes:
-        number: the number.
+        number: the descriptor's number.
     """
 
     def __init__(self, make: Callable[..., int], *arguments: object) -> None:
-        """Make a descriptor.
+        """Create a descriptor.
 
         Args:
-            make: what makes it: a function in C, such as ``os.open``.
-            arguments: its arguments.
+            make: the function that creates it; one in C, such as ``os.open``.
+            arguments: the arguments of ``make``.
 
         Raises:
             OSError: as ``make``.
         """
         self._owners: list[select.epoll] = []
-        # In one call into C, so that no handler runs between the call that makes a descriptor and
-        # the object that owns it: an epoll's, because that closes whatever number it has as it is
-        # freed, in C and in silence.
+        # One call into C, so no signal handler runs between the creation of the descriptor and that
+        # of its owner. The owner is an epoll object, because it closes its number when it is freed,
+        # in C and without an error.
         numbers = map(make, *[[argument] for argument in arguments])
         self._owners.extend(map(select.epoll.fromfd, numbers))
         self.number: int = self._owners[0].fileno()
 
     def close(self) -> None:
-        """Close it at once: no call can be under way."""
+        """Close the descriptor now; no call may be using it."""
         self._owners[0].close()
 
 
 class BorrowedDescriptor:
-    """A descriptor that is somebody else's, until it is ``owned``.
+    """A descriptor that belongs to someone else until ``owned`` is set.
 
     Attributes:
-        number: the number.
-        owned: whether the number goes with this object.
+        number: the descriptor's number.
+        owned: whether the descriptor is closed when this object is freed.
     """
 
-    # From the first moment on, for a handler may raise at any.
+    # Set here and not in __init__, where a signal handler may raise.
     owned: bool = False
 
     def __init__(self, number: int) -> None:
@@ -58,7 +58,7 @@ class BorrowedDescriptor:
 
 
 def make_dead() -> Descriptor:
-    """Make a descriptor on which read, write and ioctl are EBADF.
+    """Create a descriptor on which read, write and ioctl fail with EBADF.
 
     Raises:
         OSError: EMFILE.

@@ -10,8 +10,8 @@
     ValueError
      +- ChannelClosed   the handle is closed, or was closed while the call waited
 
-An OSError names the operation with its arguments and keeps the errno; where advice helps, it is
-a note on the exception (PEP 678).
+An OSError names the operation with its arguments and keeps the errno. A hint, if there is one, is a
+note on the exception (PEP 678).
 """
 
 import errno
@@ -21,9 +21,9 @@ from .abi import KERNEL, Request, Virq, virq_holder, virq_name
 
 
 class RingOverflow(OSError):
-    """The handle's ring was full when an event came: it and maybe more were dropped (EFBIG).
+    """The handle's ring was full when an event arrived: it and maybe more were dropped (EFBIG).
 
-    The driver says so at every read until the ring is reset.
+    Every read fails with it until the ring is reset (driver).
     """
 
 
@@ -42,33 +42,32 @@ class PartialNotify(OSError):
 class StaleHandle(OSError):
     """The domain was saved and restored, and this handle has lost its ports (EEXIST).
 
-    Xen has none of them any more, and the driver does not know it: no event comes, and to let one
-    go, by an unbind, by closing the descriptor or by the end of the process, is a kernel BUG, or
-    takes the port from whoever has the number now. So a handle that is known to be stale refuses
-    every call, and ``close`` leaves its descriptor open.
+    Xen does not have these ports any more, and the driver does not know it. No event arrives.
+    Releasing a port, by an unbind, by closing the descriptor or by ending the process, is a kernel
+    BUG, or closes the port that has the number now. So a handle that is known to be stale raises
+    this for every call, and ``close`` leaves its descriptor open.
     """
 
 
 class ChannelClosed(ValueError):
-    """The handle is closed, or was closed by another thread while this call was under way."""
+    """The handle is closed, or was closed by another thread during this call."""
 
 
 def operation_error(
     operation: str, arguments: tuple[int, ...], number: int, device: str
 ) -> OSError:
-    """Make the exception for a failed request, read or write.
+    """Return the exception for a failed request, read or write.
 
     Args:
         operation: a Request, "read" or "write".
-        arguments: what the request was given, in its struct's order.
+        arguments: the request's arguments, in the order of its struct.
         number: the errno.
         device: the device's name, for the message.
     """
-    call = f"{operation}({_describe(operation, arguments)})"
     kind = RingOverflow if number == errno.EFBIG else OSError
     if is_stale(operation, number):
         kind = StaleHandle
-    error = kind(number, f"{call}: {os.strerror(number)}", device)
+    error = kind(number, _failure(operation, arguments, number), device)
     hint = _HINTS.get((operation, number)) or _HINTS.get(("", number))
     if operation == Request.BIND_VIRQ and number == errno.EEXIST:
         hint = _virq_holder_hint(arguments[0])
@@ -78,11 +77,11 @@ def operation_error(
 
 
 def is_stale(operation: str, number: int) -> bool:
-    """Tell whether an error of a request says that the domain was restored.
+    """Return whether an error of a request means that the domain was restored.
 
-    Xen gave a number that the driver still has in the handle. What else takes a port from a handle
-    behind the driver's back is only another handle's BIND_STATIC, and then the same holds. A VIRQ
-    can also be bound already.
+    EEXIST means that Xen allocated a number that the driver still records for the handle. Without a
+    restore only another handle's BIND_STATIC can cause that, and then too the handle has lost the
+    port. EEXIST of BIND_VIRQ can also mean that the VIRQ is already bound.
     """
     return number == errno.EEXIST and operation in {
         Request.BIND_UNBOUND_PORT,
@@ -91,7 +90,7 @@ def is_stale(operation: str, number: int) -> bool:
 
 
 def stale_handle(device: str) -> StaleHandle:
-    """Make the exception for a call of a handle that is known to be stale."""
+    """Return the exception for a call of a handle that is known to be stale."""
     error = StaleHandle(
         errno.EEXIST,
         "the handle is stale: this domain was restored, and its ports are gone",
@@ -102,26 +101,33 @@ def stale_handle(device: str) -> StaleHandle:
 
 
 def stale_bind(virq: int, device: str) -> StaleHandle:
-    """Make the exception for a bind of a VIRQ by which a handle was found to be stale."""
-    call = f"{Request.BIND_VIRQ}({_describe(Request.BIND_VIRQ, (virq,))})"
-    error = StaleHandle(errno.EEXIST, f"{call}: {os.strerror(errno.EEXIST)}", device)
+    """Return the exception for a BIND_VIRQ whose failure showed that the handle is stale."""
+    text = _failure(Request.BIND_VIRQ, (virq,), errno.EEXIST)
+    error = StaleHandle(errno.EEXIST, text, device)
     error.add_note(_RESTORED)
     return error
 
 
 def virq_hint(virq: int, port: int, holder: str) -> str:
-    """Say who has a VIRQ that is bound already.
+    """Return the hint for a VIRQ that is already bound.
 
     Args:
-        virq: the VIRQ.
-        port: where this domain has it.
+        virq: the VIRQ's number.
+        port: this domain's port that it is bound to.
         holder: who holds the port.
     """
-    return f"{_ONCE}: port {port} has {virq_name(virq)}, and its holder is {holder}"
+    return f"{_ONCE}: {virq_name(virq)} is bound to port {port}, and its holder is {holder}"
 
 
 def partial_notify(port: int, sent: int, number: int, device: str) -> PartialNotify:
-    """Make the exception for a port that ended notify_many, after so many had been notified."""
+    """Return the exception for a port that ended notify_many.
+
+    Args:
+        port: the port.
+        sent: how many ports before it were notified.
+        number: the errno.
+        device: the device's name, for the message.
+    """
     cause = operation_error(Request.NOTIFY, (port,), number, device)
     error = PartialNotify(number, f"{cause.strerror}, after {sent} ports were notified", device)
     error.port, error.sent = port, sent
@@ -131,7 +137,7 @@ def partial_notify(port: int, sent: int, number: int, device: str) -> PartialNot
 
 
 def open_error(error: OSError, path: str) -> OSError:
-    """Add to an error of open(2) what to do about it on this machine."""
+    """Add a hint for this machine to an error of open(2), and return it."""
     hint = _open_hint(error.errno, path)
     if hint:
         error.add_note(hint)
@@ -139,11 +145,11 @@ def open_error(error: OSError, path: str) -> OSError:
 
 
 def privcmd_error(error: OSError, *, is_open: bool) -> OSError:
-    """Add to an error of privcmd what to do about it.
+    """Add a hint to an error of privcmd, and return it.
 
     Args:
-        error: of open(2), or of the hypercall.
-        is_open: whether the node is open.
+        error: the error of open(2) or of the hypercall.
+        is_open: whether it is of the hypercall.
     """
     hint = _status_hint(error.errno) if is_open else _open_privcmd_hint(error.errno)
     if hint:
@@ -157,19 +163,23 @@ def _status_hint(number: int | None) -> str | None:
     if number not in {errno.EPERM, errno.EACCES}:
         return None
     return (
-        "dom0 alone can ask for ports: in a domU Linux forbids it (XSA-482), in dom0 it is Xen's"
-        " policy that does (XSM FLASK)"
+        "only dom0 can list ports: in a domU Linux forbids it (XSA-482), and in dom0 Xen's policy"
+        " can forbid it (XSM FLASK)"
     )
 
 
 def _open_privcmd_hint(number: int | None) -> str | None:
     if number in {errno.EACCES, errno.EPERM}:
-        return "Xen is asked through privcmd, which is root's: run as root"
+        return "ports are listed through privcmd, which only root can open: run as root"
     if number not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
         return None
     if not _under_xen():
         return _NO_XEN
-    return "Xen is asked through privcmd, whose driver is not loaded: modprobe xen-privcmd"
+    return "ports are listed through privcmd, whose driver is not loaded: modprobe xen-privcmd"
+
+
+def _failure(operation: str, arguments: tuple[int, ...], number: int) -> str:
+    return f"{operation}({_describe(operation, arguments)}): {os.strerror(number)}"
 
 
 def _describe(operation: str, arguments: tuple[int, ...]) -> str:
@@ -195,32 +205,32 @@ def _virq_holder(virq: int) -> str:
         dom0 = "dom0" if virq_holder(virq, "pvh") == KERNEL else "a PV dom0"
         return f"{_ONCE}, and in {dom0} the kernel itself holds {name}"
     if virq == Virq.DEBUG:
-        return f"{_ONCE}; another handle holds {name}, or the kernel, where its ABI is 2-level"
+        return f"{_ONCE}; another handle holds {name}, or the kernel, if its ABI is 2-level"
     if holder:
         return f"{_ONCE}; {name} is usually held by {holder}"
-    return f"{_ONCE}; another handle holds {name}, this one perhaps"
+    return f"{_ONCE}; a handle already holds {name}, perhaps this one"
 
 
 STALE_HINT = (
-    "open a new handle, bind anew there, and leave this one alone: to close its descriptor is a"
-    " kernel BUG, and so is the end of the process; reboot the domain when it suits"
+    "open a new handle and bind the ports there. Closing this handle's descriptor is a kernel BUG,"
+    " and so is the end of the process: reboot the domain when you can"
 )
-_NO_DOMAIN = "no domain has that domid; `xl list` shows them"
+_NO_DOMAIN = "no domain has that domid; `xl list` shows the domains"
 _RESTORED = f"this domain was restored: {STALE_HINT}"
 _ONCE = "a VIRQ can be bound once in a domain"
 
-_RESTRICTED = "the handle is restricted: only its one domain can be bound, and nothing lifts it"
-_RESTRICTED_OR_FLASK = f"{_RESTRICTED}; where it is not, Xen's policy forbids it (XSM FLASK)"
-_SILO = (
-    "Xen's policy forbids it: under XSM SILO a domain can connect with dom0 and with itself alone"
+_RESTRICTED = "the handle is restricted, permanently: it can connect only to its one domain"
+_RESTRICTED_OR_FLASK = (
+    f"{_RESTRICTED}; if it is not, Xen's policy forbids the connection (XSM FLASK)"
 )
+_SILO = "Xen's policy forbids it: under XSM SILO a domain can connect only to dom0 and to itself"
 
-# By operation and errno; the empty operation stands for any.
+# By operation and errno; the empty operation means any.
 _HINTS: dict[tuple[str, int], str] = {
     (Request.BIND_VIRQ, errno.EINVAL): "Xen has no such VIRQ, or it cannot be bound on vCPU 0",
     (Request.BIND_VIRQ, errno.EBUSY): (
-        "this domain is not the one that handles the VIRQ: dom0 is, unless the toolstack set"
-        " another (Xen 4.21 and newer say so, older ones let it bind and it never fires)"
+        "this domain does not handle the VIRQ: dom0 does, unless the toolstack set another domain"
+        " (before Xen 4.21 the VIRQ can be bound, but never fires)"
     ),
     (Request.BIND_VIRQ, errno.EACCES): _RESTRICTED,
     (Request.BIND_UNBOUND_PORT, errno.EACCES): _RESTRICTED_OR_FLASK,
@@ -228,29 +238,29 @@ _HINTS: dict[tuple[str, int], str] = {
     (Request.BIND_UNBOUND_PORT, errno.EEXIST): _RESTORED,
     (Request.BIND_INTERDOMAIN, errno.EEXIST): _RESTORED,
     (Request.BIND_UNBOUND_PORT, errno.EPERM): (
-        f"{_SILO}; XSM FLASK says so where no domain has that domid"
+        f"{_SILO}; under XSM FLASK, no domain has that domid"
     ),
     (Request.BIND_INTERDOMAIN, errno.EPERM): _SILO,
     (Request.BIND_UNBOUND_PORT, errno.ESRCH): (
-        "no domain has that domid, and Xen's policy (XSM SILO) wants one to"
+        "no domain has that domid, and Xen's policy (XSM SILO) requires one"
     ),
     (Request.BIND_INTERDOMAIN, errno.ESRCH): _NO_DOMAIN,
     (Request.BIND_INTERDOMAIN, errno.EINVAL): (
         "the remote port must be unbound and allocated for this domain: perhaps the remote side"
-        " has not allocated it yet, allocated it for another domain, or somebody has bound it"
+        " has not allocated it yet, allocated it for another domain, or it is already connected"
     ),
-    (Request.RESTRICT_DOMID, errno.EACCES): "a handle can be restricted once",
+    (Request.RESTRICT_DOMID, errno.EACCES): "a handle can be restricted only once",
     (Request.RESTRICT_DOMID, errno.EINVAL): "a handle cannot be restricted to dom0 or to a"
     f" reserved domid ({0x7FF0} and above)",
     (Request.UNBIND, errno.ENOTCONN): "this handle did not bind that port",
     (Request.UNBIND, errno.EINVAL): "the port is higher than any that this kernel can have",
     (Request.NOTIFY, errno.ENOTCONN): "a handle can notify only the ports that it bound itself",
     (Request.BIND_STATIC, errno.ENOSYS): "static ports need Linux 6.6 or newer",
-    (Request.BIND_STATIC, errno.EISCONN): "this handle has bound that port already",
+    (Request.BIND_STATIC, errno.EISCONN): "this handle has already bound that port",
     (Request.BIND_STATIC, errno.ENOMEM): "the port is higher than any that this kernel can have",
     ("read", errno.EFBIG): (
-        "reset() empties the ring and clears this; then unmask() every bound port, for the"
-        " driver leaves them masked"
+        "call reset() to empty the ring and clear the overflow, then unmask() every bound port:"
+        " the driver leaves them masked"
     ),
     ("", errno.ENOSPC): (
         "the domain has no free port left: close handles that are not needed, or raise"
@@ -258,15 +268,15 @@ _HINTS: dict[tuple[str, int], str] = {
         " limit)"
     ),
     ("", errno.ENOTTY): (
-        "the descriptor is not one of the event-channel driver, or this is a 32-bit program on a"
-        " 64-bit kernel, whose driver does not serve it"
+        "the descriptor does not belong to the event-channel driver, or this is a 32-bit program"
+        " on a 64-bit kernel, which the driver does not support"
     ),
-    ("", errno.ENODEV): "the domain of this fake is no more",
+    ("", errno.ENODEV): "this domain of the fake no longer exists",
     ("", errno.ECONNRESET): "the server of this fake has ended",
 }
 
 
-_NO_XEN = "this machine does not run under Xen; without one, use the fake: XENEVTCHN_DEVICE=fake:"
+_NO_XEN = "this machine does not run under Xen; without Xen, use the fake: XENEVTCHN_DEVICE=fake:"
 
 
 def _under_xen() -> bool:

@@ -1,4 +1,4 @@
-"""An open device in use: calls that can fail, closing, forks, and what is left at the end."""
+"""The base of EventChannel: errors, closing, staleness and forks."""
 
 import errno
 import os
@@ -17,25 +17,24 @@ from .inbox import Inbox
 
 
 class Handle:
-    """What a handle is before it does anything: EventChannel's beginning and end.
+    """The base of EventChannel: it opens and closes, and knows whether calls are allowed.
 
-    The device's calls that are made for every event are attributes here, and are replaced by ones
-    that raise where no call may come to the device any more: a call costs no check.
+    The device's calls are attributes here. When no call may reach the device any more, functions
+    that raise replace them: so a call for an event needs no check.
     """
 
     closed: bool = True
     """Whether the handle is closed."""
 
     stale: bool = False
-    """Whether the handle is known to have lost its ports, as the domain was restored."""
+    """Whether the handle is known to have lost its ports, because the domain was restored."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._bindings = Bindings(device.port_space)
         self._inbox = Inbox(device.new_page)
         self._inherited = False
-        # Bound here once, because each of these is called for every event; and replaced where no
-        # call may come to the device any more.
+        # Looked up once, because most are called for every event. _block_calls replaces them.
         self._turn = device.turn
         self._unmask = device.unmask
         self._unmask_one = device.unmask_one
@@ -48,8 +47,9 @@ class Handle:
     def fileno(self) -> int:
         """Return the descriptor, for select, poll, epoll, asyncio and fcntl.
 
-        Always writable; readable while events are pending; POLLERR alone after an overflow. An
-        edge-triggered epoll, like SIGIO, hears of the change from none pending to some (driver).
+        Always writable; readable while events are pending; only POLLERR after an overflow.
+        Edge-triggered epoll and SIGIO report only the change from no pending event to some
+        (driver).
 
         Raises:
             ChannelClosed: the handle is closed.
@@ -61,15 +61,15 @@ class Handle:
     def close(self) -> None:
         """Close the handle and unbind its ports; it may be called again.
 
-        Nothing is under way on the ports any more once the calls of other threads have returned.
+        Calls of other threads that are still running may use the ports until they return.
 
-        The descriptor of a handle that is ``stale`` stays open until the process ends, because to
-        close it is a kernel BUG; a RuntimeWarning says so.
+        The descriptor of a handle that is ``stale`` stays open until the process ends, because
+        closing it is a kernel BUG; a RuntimeWarning says so.
         """
         was_closed = self.closed
         if self.stale:
-            _kept.add(self._device)
-        # Each step may be made twice: one that a signal handler interrupts is finished by the next.
+            _kept_open.add(self._device)
+        # Each step may run twice: a second call finishes what a signal handler interrupted.
         self.closed = True
         try:
             if not self.stale:
@@ -79,10 +79,10 @@ class Handle:
                 if not self._inherited:
                     self._inbox.close()
             finally:
-                self._shut(_raise, ChannelClosed, f"{self.name}: the handle is closed")
+                self._block_calls(_raise, ChannelClosed, f"{self.name}: the handle is closed")
                 self._bindings.clear()
         if self.stale and not (was_closed or self._inherited):
-            # Last, because a filter can make it an exception.
+            # Last, because a filter can turn it into an exception.
             warnings.warn(
                 f"{self.name}: the handle is stale, and its descriptor stays open: {STALE_HINT}",
                 RuntimeWarning,
@@ -90,50 +90,51 @@ class Handle:
             )
 
     def mark_stale(self) -> None:
-        """Have the handle known to be stale: this domain was restored since it bound its ports.
+        """Mark the handle as stale: this domain was restored after the handle bound its ports.
 
-        From now on every call is a StaleHandle, those that wait included, and ``close`` leaves the
-        descriptor open. ``bindings`` stays as it was until then: it tells what to bind anew. A
-        handle without a port is not stale, and is left as it is.
+        From now on every call raises StaleHandle, including those that wait now, and ``close``
+        leaves the descriptor open. ``bindings`` does not change until then: it lists what to bind
+        again. A handle without ports is not stale and does not change.
         """
         if self.bindings or not self._bindings.complete:
             self._set_stale()
 
     def check_stale(self) -> bool:
-        """Find out whether this domain was restored since it bound the ports in ``bindings``.
+        """Check whether this domain was restored after the ports in ``bindings`` were bound.
 
-        True is proof: Xen gives a number of the handle's to a port of another handle, which is open
-        for this alone. Then the handle is as after ``mark_stale``. False is none where all its
-        numbers have been given again since the restore: ask before anything is bound anew. It costs
-        two requests for each number that is free below the handle's highest port, as a rule few.
+        True is proof: Xen allocated a number of the handle to another handle, which is opened only
+        for this check. The handle is then as after ``mark_stale``. False is not proof if all the
+        numbers were allocated again since the restore: check before you bind anything again. The
+        check costs two requests for each number that is free below the handle's highest port,
+        usually few.
 
-        Of an adopted handle only the ports in ``bindings`` are asked about; one that was unbound by
-        way of a duplicate of the descriptor counts as lost.
+        Of an adopted handle only the ports in ``bindings`` are checked; one that was unbound
+        through a duplicate of the descriptor counts as lost.
 
         Raises:
-            OSError: the device cannot be opened again; the handle is as before.
+            OSError: the device cannot be opened again; the handle does not change.
             ChannelClosed: the handle is closed.
         """
         if self.closed or self._inherited:
             self._refuse()
         if self.stale or self._has_lost_ports():
-            # Made twice it finishes what a signal handler may have interrupted.
+            # If it is stale already, this finishes what a signal handler may have interrupted.
             self._set_stale()
         if self.closed:
             self._refuse()
         return self.stale
 
     def _has_lost_ports(self) -> bool:
-        # Nobody unbinds a port of the handle meanwhile: its number would be free then.
+        # The lock keeps other threads from unbinding a port, whose number would be free then.
         with self._bindings.lock:
             ports = set(self.bindings)
-            return bool(ports) and _gives_again(self._device, ports)
+            return bool(ports) and _any_is_free(self._device, ports)
 
     def _set_stale(self) -> None:
         if self.closed or self._inherited:
             return
         self.stale = True
-        self._shut(_raise_stale, self.name)
+        self._block_calls(_raise_stale, self.name)
         self._bindings.retire()
         self._inbox.close()
 
@@ -146,7 +147,7 @@ class Handle:
     def bindings(self) -> Mapping[int, Binding]:
         """The ports that this object bound, and how: a live, read-only view.
 
-        Copy it, ``dict(channel.bindings)``, to go through it while other threads bind.
+        Copy it with ``dict(channel.bindings)`` to iterate while other threads bind ports.
         """
         return self._bindings.view
 
@@ -166,7 +167,7 @@ class Handle:
             quiet = self._inherited or self.stale
             self.close()
             if not quiet:
-                # Last, because a filter can make it an exception.
+                # Last, because a filter can turn it into an exception.
                 warnings.warn(
                     f"{self.name}: the handle was never closed",
                     ResourceWarning,
@@ -175,7 +176,7 @@ class Handle:
                 )
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a handle can be neither copied nor pickled; see from_fd for duplicates")
+        raise TypeError("a handle cannot be copied or pickled; see from_fd for duplicates")
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"fd={self.fileno()} ports={len(self.bindings)}"
@@ -200,20 +201,20 @@ class Handle:
         self._request(Request.RESET)
         raise ChannelClosed(f"{self.name}: the handle is closed")
 
-    def _closed_while_it_waited(self) -> NoReturn:
+    def _raise_closed_during_wait(self) -> NoReturn:
         raise ChannelClosed(f"{self.name}: the handle was closed while a call waited")
 
-    def _shut(self, refuse: Callable[..., NoReturn], *arguments: object) -> None:
-        """Keep all calls from the device: they call this, which raises."""
+    def _block_calls(self, refuse: Callable[..., NoReturn], *arguments: object) -> None:
+        """Replace all calls of the device with ``refuse``, which raises."""
         refusal: Callable[..., Any] = partial(refuse, *arguments)
         self._turn = self._request = self._notify = self._notify_many = refusal
         self._unmask = self._unmask_one = refusal
 
-    def _disown(self) -> None:
-        """In a child process: leave the handle to the parent."""
+    def _leave_to_parent(self) -> None:
+        """After a fork, in the child: leave the handle to the parent process."""
         self._inherited = True
         if not self.closed:
-            self._shut(
+            self._block_calls(
                 _raise,
                 RuntimeError,
                 "this handle belongs to the parent process: after a fork the child may only close"
@@ -221,8 +222,8 @@ class Handle:
             )
 
 
-def _gives_again(device: Device, ports: set[int]) -> bool:
-    """Return whether one of these ports is free in Xen, which gives the lowest free one first."""
+def _any_is_free(device: Device, ports: set[int]) -> bool:
+    """Return whether one of these ports is free in Xen, which allocates the lowest free one."""
     other = device.reopen()
     try:
         bind = other.request(Request.BIND_UNBOUND_PORT)
@@ -244,15 +245,15 @@ def _raise_stale(name: str, *_: object) -> NoReturn:
     raise stale_handle(name)
 
 
-# The devices of stale handles: their descriptors stay open for as long as the process lives.
-_kept: set[Device] = set()
+# The devices of stale handles: their descriptors stay open until the process ends.
+_kept_open: set[Device] = set()
 
 _channels: weakref.WeakSet[Handle] = weakref.WeakSet()
 
 
-def _disown_all() -> None:
+def _leave_all_to_parent() -> None:
     for channel in list(_channels):
-        channel._disown()  # noqa: SLF001 - its own kind
+        channel._leave_to_parent()  # noqa: SLF001 - its own kind
 
 
-os.register_at_fork(after_in_child=_disown_all)
+os.register_at_fork(after_in_child=_leave_all_to_parent)

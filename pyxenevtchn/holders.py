@@ -1,4 +1,4 @@
-"""Who holds a port, as far as it can be known: the kernel does not tell which process has which."""
+"""Who holds a port, if it can be known: the kernel does not tell which process has which port."""
 
 import os
 import stat
@@ -16,8 +16,8 @@ class Process(NamedTuple):
     """A process that has a device open.
 
     Attributes:
-        pid: its number.
-        name: its program's name, of 15 bytes at most.
+        pid: the process ID.
+        name: the program's name, at most 15 bytes.
     """
 
     pid: int
@@ -25,10 +25,10 @@ class Process(NamedTuple):
 
 
 def processes(device: int) -> list[Process]:
-    """Find the processes that have a character device open, by number; root sees all.
+    """Return the processes that have a character device open, in order of pid; root sees all.
 
     Args:
-        device: the device's number, as ``st_rdev`` has it.
+        device: the device's number, as in ``st_rdev``.
     """
     found = []
     for pid in filter(str.isdecimal, os.listdir("/proc")):
@@ -40,13 +40,13 @@ def processes(device: int) -> list[Process]:
 
 
 def program_name(pid: int) -> str:
-    """Return the name of a process's program, of 15 bytes at most; ``?`` if it has ended."""
+    """Return the name of a process's program, at most 15 bytes; ``?`` if the process has ended."""
     name = _try(_read, f"/proc/{pid}/comm")
     return "?" if name is None else name.removesuffix("\n")
 
 
 def virq_port(table: Iterable[Port], virq: int) -> Port | None:
-    """Find the port of a domain that keeps the driver, which asks for vCPU 0, from binding a VIRQ.
+    """Return the port, if any, that keeps the driver from binding a VIRQ on vCPU 0.
 
     Args:
         table: the domain's ports.
@@ -57,15 +57,15 @@ def virq_port(table: Iterable[Port], virq: int) -> Port | None:
 
 
 def describe_holder(port: Port, bindings: Bindings, fd: int) -> str:
-    """Say who holds a port of this domain.
+    """Return a text that says who holds a port of this domain.
 
     Args:
         port: the port.
-        bindings: those of the handle that asks.
-        fd: its descriptor.
+        bindings: the bindings of the handle that asks.
+        fd: the descriptor of that handle.
     """
     if port.port in bindings.view:
-        return "this handle, or, if this domain was restored, whoever has bound it since"
+        return "this handle, or, if this domain was restored, someone who has bound it since"
     if bindings.held_elsewhere(port.port):
         return "another handle of this process"
     if port.kernel or port.daemon:
@@ -76,12 +76,12 @@ def describe_holder(port: Port, bindings: Bindings, fd: int) -> str:
     others = [
         f"{process.name} ({process.pid})"
         for process in processes(status.st_rdev)
-        # An adopted handle can have ports that are not known here.
+        # This process too, if its handle is adopted: its ports may be unknown here.
         if process.pid != os.getpid() or not bindings.complete
     ]
     if not others:
-        return "the kernel itself, for no other process has the device open"
-    return f"the kernel itself, or one of those that have the device open: {', '.join(others)}"
+        return "the kernel itself: no other process has the device open"
+    return f"the kernel itself, or a process that has the device open: {', '.join(others)}"
 
 
 def _is_of(link: str, device: int) -> bool:
@@ -98,10 +98,10 @@ def _read(path: str) -> str:
 
 
 def _try(call: Callable[[str], T], path: str) -> T | None:
-    """Ask about a process that may have ended, or be another user's."""
+    """Make a call about a process; return None if it has ended or belongs to another user."""
     try:
         return call(path)
     except OSError as error:
         if not error.errno:
-            raise  # a signal handler's
+            raise  # from a signal handler
         return None

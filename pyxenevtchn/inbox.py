@@ -1,4 +1,4 @@
-"""Events that were read from the driver and not given out yet, and the descriptor that tells."""
+"""Events that were read from the driver and not delivered yet, with a descriptor to wait on."""
 
 import os
 import threading
@@ -13,35 +13,34 @@ from .device import PORTS, UNREAD, Page
 
 
 class Watcher(Protocol):
-    """An event loop's part in a handle."""
+    """The event loop that watches a handle."""
 
-    def let_go(self) -> bool:
-        """Stop watching if nobody waits; return whether this did."""
+    def stop_if_idle(self) -> bool:
+        """Stop watching if no task waits; return whether it stopped."""
 
     def events_came(self) -> None:
-        """Hear that others have brought events into the inbox, in whatever thread."""
+        """React to events that other readers put into the inbox; called in any thread."""
 
     def port_unbound(self, port: int, binding: Binding | None) -> None:
-        """Hear that a binding of a port is gone, in whatever thread."""
+        """React to the end of a port's binding; called in any thread."""
 
 
 class Inbox:
-    """The events that were read and not given out, in order, for any number of readers.
+    """The events that were read and not delivered, in order, for any number of readers.
 
-    Its descriptor can be read while there is something in it that is nobody's, neither reserved for
-    a task nor with a loop under way, and once it is closed: whoever waits for events waits on it as
-    well as on the device.
+    Its descriptor is readable while it has events that are neither reserved for a task nor in the
+    batch of a running loop, and when it is closed. A wait for events waits on it and on the device.
 
-    Threads: any thread, and a signal handler, may call anything at any time.
+    Threads: any thread, and a signal handler, may call any method at any time.
 
     Attributes:
-        left: the ports; the values say nothing. To be read by others, never changed.
-        batches: what loops that are under way, or were left, have still to give out: iterators of
-            ports, each with its place in its batch. Everybody may take from them.
-        pages: under "spare", a page that nobody uses and in which nothing is.
+        left: the ports, in order; the values are unused. Others may read it, but not change it.
+        batches: what loops, running or left, have not yielded yet: iterators of ports, each with
+            its place in its batch. Any reader may take from them.
+        pages: under "spare", an empty page that is not in use, if there is one.
         descriptor: the number of the descriptor, an eventfd.
-        watcher: who watches for an event loop, if anybody does.
-        reserved: ports whose events are for tasks that wait for them.
+        watcher: the event loop that watches the handle, if any.
+        reserved: the ports whose events are for tasks that wait for them.
         closed: whether the handle is closed.
     """
 
@@ -49,7 +48,7 @@ class Inbox:
         """Make an empty inbox.
 
         Args:
-            new_page: makes pages for ``page``.
+            new_page: creates a page.
 
         Raises:
             OSError: EMFILE.
@@ -66,28 +65,28 @@ class Inbox:
         self.descriptor: int = self._eventfd.number
 
     def page(self) -> Page:
-        """Lend a page in which nothing is, for one call; it goes back to ``pages``."""
+        """Return an empty page for one call, which puts it back into ``pages``."""
         return self.pages.pop("spare", None) or self._new_page()
 
     def put_back_page(self, page: Page) -> None:
-        """Put back what was read into a page and not given out."""
+        """Put back the ports that were read into a page and not delivered."""
         count = page.words[UNREAD]
         if count:
             self.put_back(page.words[PORTS : PORTS + count].tolist())
 
     def put_back(self, ports: Iterable[int]) -> None:
-        """Put ports first that were taken and did not come to whoever took them."""
+        """Put back ports that were taken and not delivered, before all others."""
         with self._lock:
             self.left = dict.fromkeys(ports, 0) | self.left
             self.signal()
 
     def add(self, ports: Iterable[int]) -> None:
-        """Put ports last that were read; whoever does it wakes those whom they concern."""
+        """Add ports that were read, after all others; the caller wakes those who wait for them."""
         with self._lock:
             self.left |= dict.fromkeys(ports, 0)
 
     def take(self, most: int) -> list[int]:
-        """Take the oldest ports that are not reserved, at most so many."""
+        """Take the oldest ports that are not reserved, at most ``most``."""
         ports: list[int] = []
         try:
             with self._lock:
@@ -104,7 +103,7 @@ class Inbox:
             raise
 
     def take_port(self, port: int) -> bool:
-        """Take one port out of the order; return whether it was there."""
+        """Take one port, out of order; return whether it was there."""
         taken: list[int] = []
         try:
             with self._lock:
@@ -118,7 +117,7 @@ class Inbox:
             raise
 
     def fill(self, page: Page, most: int) -> int:
-        """Take ports into a page, as a turn of the device reads them; return how many."""
+        """Take ports into a page, as a turn of the device does; return how many."""
         ports = self.take(most)
         try:
             page.words[PORTS : PORTS + len(ports)] = array("I", ports)
@@ -129,11 +128,11 @@ class Inbox:
         return len(ports)
 
     def holds_events(self) -> bool:
-        """Return whether there is something, reserved or not."""
+        """Return whether there are events, reserved or not."""
         return bool(self.left or self.batches)
 
     def peek(self) -> bool:
-        """Return whether there is something that is not reserved."""
+        """Return whether there are events that are not reserved."""
         try:
             with self._lock:
                 self._gather()
@@ -146,26 +145,26 @@ class Inbox:
             raise
 
     def has_free(self) -> bool:
-        """Return whether something in ``left`` is not reserved."""
+        """Return whether ``left`` has events that are not reserved."""
         return not self.left.keys() <= self.reserved.keys()
 
     def collect(self) -> None:
-        """Bring everything into ``left``."""
+        """Move the events of all batches into ``left``."""
         with self._lock:
             self._collect()
 
     def signal(self) -> None:
-        """Wake whoever waits on the descriptor."""
+        """Make the descriptor readable: wake those who wait on it."""
         os.eventfd_write(self.descriptor, 1)
 
     def close(self) -> None:
-        """Wake whoever waits, for good."""
+        """Make the descriptor readable permanently."""
         self.closed = True
         self.signal()
 
     def _gather(self) -> None:
-        """Bring everything into ``left``, of which the descriptor then tells nothing."""
-        # First the descriptor: what comes after that tells anew.
+        """Clear the descriptor, and move the events of all batches into ``left``."""
+        # The descriptor first: events that come later make it readable again.
         try:
             os.eventfd_read(self.descriptor)
         except BlockingIOError:

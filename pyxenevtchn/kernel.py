@@ -1,4 +1,4 @@
-"""The device itself, /dev/xen/evtchn."""
+"""The real device, /dev/xen/evtchn."""
 
 import errno
 import os
@@ -20,21 +20,21 @@ from .ports import Port
 class KernelDevice(Device):
     """An open file of the Linux driver (see device.Device).
 
-    What is called for each event is bound straight to the compiled code.
+    The calls that are made for each event are bound directly to the compiled code.
     """
 
     def __init__(
         self, descriptor: Descriptor | BorrowedDescriptor, name: str, path: str = DEFAULT_DEVICE
     ) -> None:
-        """Make a device of a descriptor, which is not the device's to close yet.
+        """Make a device of a descriptor, which the device does not own until ``own``.
 
         Args:
             descriptor: the descriptor.
-            name: what the device is called.
-            path: where it can be opened anew.
+            name: the device's name in messages.
+            path: the path that ``reopen`` opens.
 
         Raises:
-            OSError: EBADF; ENOTTY for what is no character device; EMFILE.
+            OSError: EBADF: it is not open. ENOTTY: it is not a character device. EMFILE.
         """
         fd = descriptor.number
         if not stat.S_ISCHR(os.fstat(fd).st_mode):
@@ -46,7 +46,7 @@ class KernelDevice(Device):
         self._fd = fd
         self._descriptor = descriptor
         self._dead = make_dead()
-        # No method of its own: what is in a cycle stays open until that is collected.
+        # No bound methods: a reference cycle would keep the file open until it is collected.
         self.turn: Callable[..., int] = (
             partial(_turn_blocking, fd, threading.RLock())
             if self.blocking
@@ -55,7 +55,7 @@ class KernelDevice(Device):
         self.unmask: Callable[..., int] = partial(lib.unmask, fd)
         self.unmask_one: Callable[..., int] = partial(lib.unmask_one, fd)
         self.close: Callable[[], object] = bool
-        # The driver lets the file go once the calls under way have left it; later ones get EBADF.
+        # The kernel releases the file when running calls have returned; later calls get EBADF.
         self._replace = partial(os.dup2, self._dead.number, fd, False)
 
     def own(self) -> None:
@@ -88,7 +88,7 @@ def open_kernel(path: str, *, nonblocking: bool, cloexec: bool) -> KernelDevice:
     """Open the device node at ``path``.
 
     Raises:
-        OSError: as open(2), with a note that says what to do; ENOTTY for what is no device.
+        OSError: as open(2), with a note that says what to do. ENOTTY: not a character device.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_NONBLOCK if nonblocking else 0)
     try:
@@ -101,21 +101,21 @@ def open_kernel(path: str, *, nonblocking: bool, cloexec: bool) -> KernelDevice:
         device.own()
         return device  # noqa: TRY300
     except BaseException:
-        # The exception's frames would keep it for a while.
+        # The exception's traceback would keep it open.
         descriptor.close()
         raise
 
 
 def adopt_kernel(fd: int) -> KernelDevice:
-    """Make a device of a descriptor that is open already; it stays its owner's to close.
+    """Make a device of a descriptor that is already open; its owner still closes it.
 
     Raises:
-        OSError: EBADF; ENOTTY for what is no character device; EMFILE.
+        OSError: EBADF: it is not open. ENOTTY: it is not a character device. EMFILE.
     """
     return KernelDevice(BorrowedDescriptor(fd), f"fd {fd}")
 
 
-def _turn_blocking(  # noqa: PLR0913, PLR0917 - what turn is called with, and what it belongs to
+def _turn_blocking(  # noqa: PLR0913, PLR0917 - turn's arguments and the device's state
     fd: int,
     reading: threading.RLock,
     wake: int,
@@ -127,13 +127,13 @@ def _turn_blocking(  # noqa: PLR0913, PLR0917 - what turn is called with, and wh
     ready = lib.wait_readable(fd, wake, page, room, left, port)
     if ready <= 0:
         return ready
-    # One reader at a time where the driver's read would wait: nothing could wake it there.
+    # One reader at a time: a second one would wait in the driver's read, where nothing wakes it.
     with reading:
         return lib.read_readable(fd, page, room)
 
 
 def make_clock_timer() -> Descriptor:
-    """Make a descriptor that can be read, with ECANCELED, once the clock was set since the last.
+    """Create a timer that becomes readable, with ECANCELED, when the clock is set.
 
     Raises:
         OSError: EMFILE.

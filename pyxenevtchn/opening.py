@@ -1,4 +1,4 @@
-"""How a name or a descriptor becomes a device: the one module that knows both real and fake."""
+"""Make a device of a name or a descriptor: the only module that knows both real and fake."""
 
 import os
 import sys
@@ -15,40 +15,40 @@ def open_device(
     """Open a device by name.
 
     Args:
-        name: a path; ``fake:`` for a fake in this process or ``fake:unix:PATH`` for one that a
-            server has, either with or without ``?domid=N``; None for what the environment variable
-            XENEVTCHN_DEVICE says, or else /dev/xen/evtchn.
+        name: a path; ``fake:``, a fake in this process, or ``fake:unix:PATH``, that of a server,
+            each with an optional ``?domid=N``; None: the value of the environment variable
+            XENEVTCHN_DEVICE, or /dev/xen/evtchn if it is not set.
         nonblocking: whether the descriptor is opened with O_NONBLOCK.
         cloexec: whether the descriptor is closed when the process executes another program.
 
     Raises:
-        OSError: it cannot be opened; a note says what to do.
-        ValueError: it starts with ``fake:`` and no fake is called so.
-        TypeError: it is no name.
+        OSError: the device cannot be opened; a note says what to do.
+        ValueError: the name starts with ``fake:`` and is not valid.
+        TypeError: ``name`` is neither a str nor a path of str.
     """
     if name is None:
         name = os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
-    # Of those who have no type checker, it may be anything.
+    # Callers without a type checker may pass anything.
     known = isinstance(name, str | os.PathLike)
     path = os.fspath(name) if known else None
     if not isinstance(path, str):
-        raise TypeError(f"a device is named by a str or a path of str, not {name!r}")
+        raise TypeError(f"the device must be a str or a path of str, not {name!r}")
     if path.startswith("fake:"):
-        from .fake import open_named  # noqa: PLC0415 - only those who open a fake load it
+        from .fake import open_named  # noqa: PLC0415 - loaded only for a fake
 
         return open_named(path, nonblocking=nonblocking, cloexec=cloexec)
-    from .kernel import open_kernel  # noqa: PLC0415 - only those who open it load the compiled code
+    from .kernel import open_kernel  # noqa: PLC0415 - loads the compiled code
 
     return open_kernel(path, nonblocking=nonblocking, cloexec=cloexec)
 
 
 def adopt_device(fd: int) -> Device:
-    """Make a device of a descriptor that is open already; it stays its owner's to close.
+    """Make a device of a descriptor that is already open; its owner still closes it.
 
     Raises:
-        OSError: EBADF where it is not open, ENOTTY where it is no event-channel device.
+        OSError: EBADF: it is not open. ENOTTY: it is not an event-channel device. EMFILE.
     """
-    # A descriptor can be a fake's only where the fake has been loaded to open it.
+    # Only a process that has loaded the fake can have a fake's descriptor.
     fake = sys.modules.get("pyxenevtchn.fake.device")
     if fake and (device := cast("Device | None", fake.adopt(fd))):
         return device

@@ -1,11 +1,11 @@
-"""A line of a domain's port table, as Xen tells it, and what a fake knows besides. Pure."""
+"""An entry of a domain's port table: what Xen reports, and what only a fake knows. Pure."""
 
 import enum
 from dataclasses import dataclass
 
 
 class State(enum.StrEnum):
-    """What a port is, in the words of Xen's EVTCHNSTAT; a closed port is in no table."""
+    """A port's state, named as in Xen's EVTCHNSTAT; closed ports are not listed."""
 
     UNBOUND = "unbound"
     INTERDOMAIN = "interdomain"
@@ -13,26 +13,27 @@ class State(enum.StrEnum):
     VIRQ = "virq"
     IPI = "ipi"
     XEN = "xen"
-    """One whose events Xen itself takes, and of which it tells nothing else (EACCES)."""
+    """Xen itself consumes the port's events; it reports nothing else about it (EACCES)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A line of a domain's port table, as lsevtchn lists it; and what a fake alone can know.
+    """An entry of a domain's port table, as lsevtchn lists it; and what only a fake knows.
 
     Attributes:
         port: the number.
         state: what it is bound to.
-        vcpu: the vCPU that gets its events.
-        remote_domid: the domain that may connect to it, or is connected; None for the others.
-        remote_port: the other end's number, while connected; else None.
+        vcpu: the vCPU that receives its events.
+        remote_domid: the domain that is connected or may connect, for an unbound or interdomain
+            port; else None.
+        remote_port: the other end's number, for an interdomain port; else None.
         virq: the VIRQ's number; else None.
-        pirq: the physical interrupt's number; else None, and always of a fake's.
-        pending: whether an event waits in Xen; None where it is not known, as of a real one's.
-        masked: whether it has to; None likewise.
-        kernel: whether the domain's kernel holds the port itself; None likewise.
+        pirq: the physical interrupt's number; else None. A fake has no such port.
+        pending: whether an event is pending in Xen; None if not known, as on a real Xen.
+        masked: whether the port is masked; None if not known.
+        kernel: whether the domain's kernel holds the port itself; None if not known.
         daemon: which daemon of a fake's dom0 holds it, xenstored or xenconsoled; else None.
-        static: whether it was made for BIND_STATIC; None where it is not known.
+        static: whether it was made for BIND_STATIC; None if not known.
     """
 
     port: int

@@ -1,6 +1,6 @@
-"""A domain's port table, as the hypervisor tells it: EVTCHNOP_status, through /dev/xen/privcmd.
+"""A domain's port table from the hypervisor: EVTCHNOP_status, through /dev/xen/privcmd.
 
-It changes nothing. In dom0 alone, and there root alone, may ask.
+It changes nothing. Only root in dom0 may use it.
 """
 
 import errno
@@ -15,7 +15,7 @@ from .ports import Port, State
 NODE = "/dev/xen/privcmd"
 _FEATURES = "/sys/hypervisor/properties/features"
 
-# By the number that the C function gives: EVTCHNSTAT of Xen's event_channel.h, and Xen's own.
+# Indexed by the state that port_status writes: EVTCHNSTAT of Xen's event_channel.h, then XEN.
 _STATES = (
     None,
     *(State.UNBOUND, State.INTERDOMAIN, State.PIRQ, State.VIRQ, State.IPI),
@@ -25,20 +25,21 @@ _STATES = (
 # A port's words: state, vCPU, and two that depend on the state.
 _WORDS = 4
 
-# How many ports are asked for in one call.
+# Ports per call.
 _BATCH = 1024
 
 
 def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
-    """List a domain's ports, by number; those that are closed are left out.
+    """Return a domain's ports, in order of number, without the closed ones.
 
     Args:
-        domid: the domain.
+        domid: the domain's domid.
 
     Raises:
-        OSError: it cannot be known, and a note says what to do: there is no privcmd
-            (FileNotFoundError), it is not for this user, or Xen tells nothing of that domain
-            (PermissionError), or has no such domain (ProcessLookupError).
+        FileNotFoundError: privcmd does not exist; a note says what to do, here and below.
+        PermissionError: this user may not open it, or Linux or Xen forbids the request.
+        ProcessLookupError: no domain has that domid.
+        OSError: another error of privcmd.
     """
     if _is_domu():
         raise privcmd_error(OSError(errno.EPERM, os.strerror(errno.EPERM), NODE), is_open=True)
@@ -64,16 +65,17 @@ def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
 
 
 def _is_domu() -> bool:
-    """Return whether this is known to be a domU, where an open can block forever.
+    """Return whether this is known to be a domU, where opening privcmd can block forever.
 
-    Linux lets no domU ask, and looks in XenStore for an exception first (privcmd_open, XSA-482).
+    There Linux forbids the request, but first looks for an exception in XenStore (privcmd_open,
+    XSA-482).
     """
     try:
         with open(_FEATURES) as file:
             return not int(file.read(), 16) & FEATURE_DOM0
     except OSError as error:
         if not error.errno:
-            raise  # a signal handler's
+            raise  # from a signal handler
         return False
 
 

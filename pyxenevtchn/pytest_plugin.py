@@ -1,7 +1,7 @@
-"""Fixtures for those who test their own code on the fake.
+"""Pytest fixtures to test your own code on the fake.
 
-pytest finds them by itself wherever pyxenevtchn is installed; none does anything unless a test
-asks for it. Each asserts at its end that the test left no handle open and no port bound.
+pytest finds them if pyxenevtchn is installed; a fixture does nothing unless a test requests it.
+At its end, each checks that the test left no handle open and no port bound.
 """
 
 import os
@@ -47,7 +47,7 @@ class ConnectedDomains:
 class ProgramEnvironment(dict[str, str]):
     """The environment of a program that finds a fake at /dev/xen/evtchn, in dom0.
 
-    The program may be in any language; it has to be linked dynamically.
+    The program may be in any language; it must be dynamically linked.
 
     Attributes:
         hypervisor: the fake's hypervisor, to raise VIRQs, destroy domains and the like.
@@ -66,11 +66,11 @@ class ProgramEnvironment(dict[str, str]):
         self._path = path
 
     def domain(self, domid: int) -> "ProgramEnvironment":
-        """Return the same for a program in another domain, created as the program opens it."""
+        """Return the same for a program in another domain; an open there creates the domain."""
         return ProgramEnvironment(self._path, domid)
 
     def device(self, domid: int = 0) -> str:
-        """Return what handles in a domain are opened by here: ``fake:unix:PATH?domid=N``."""
+        """Return the device name for handles in a domain: ``fake:unix:PATH?domid=N``."""
         from .fake.names import server_name  # noqa: PLC0415
 
         return server_name(self._path, domid)
@@ -78,7 +78,7 @@ class ProgramEnvironment(dict[str, str]):
 
 @pytest.fixture
 def xenevtchn_environment() -> Iterator[ProgramEnvironment]:
-    """The environment, for ``subprocess``, of programs with a fake Xen of the test's own."""
+    """An environment for ``subprocess``: programs find a fake Xen that belongs to the test."""
     from .fake.server.server import serving  # noqa: PLC0415
 
     bugs: list[str] = []

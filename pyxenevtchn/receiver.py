@@ -1,4 +1,4 @@
-"""How a handle takes its events: from the inbox, and from the driver's ring."""
+"""How a handle receives its events: from the inbox and from the driver's ring."""
 
 import errno
 import os
@@ -21,29 +21,29 @@ else:
 
 NO_PORTS: tuple[int, ...] = ()
 
-# What buffers of the machine's own unsigned 32-bit words call their items.
+# The formats of buffers of native unsigned 32-bit words.
 _WORDS = {"I", "@I", "=I", "<I" if sys.byteorder == "little" else ">I"}
 
 
 class Receiver(Handle):
-    """EventChannel's events.
+    """The event methods of EventChannel.
 
-    What was read is in the page that it was read into, or in the inbox, until the last step before
-    the return, and no signal handler runs after that step: so an exception of a handler, wherever
-    it strikes, leaves every event to whoever reads next.
+    Until the last step before the return, an event that was read stays in its page or in the inbox,
+    and no signal handler runs after that step. So no event is lost, wherever a signal handler
+    raises: the next reader gets it.
     """
 
     def read(self, max_ports: SupportsIndex = 1024) -> list[int]:
-        """Take pending events and return their ports, oldest first; each is masked now.
+        """Take pending events and return their ports, oldest first; each is then masked.
 
-        A port can come twice, if it was unmasked before it was read, and can be one that has been
-        unbound since (driver). A handle that blocks waits for an event.
+        A port can appear twice, if it was unmasked before its event was read, and it may have been
+        unbound since (driver). A blocking handle waits for an event.
 
         Args:
-            max_ports: the most to take; the driver gives one page of them at most (1024 on x86).
+            max_ports: the most ports to take; the driver returns at most a page (1024 on x86).
 
         Raises:
-            BlockingIOError: nothing is pending and the handle does not block.
+            BlockingIOError: no event is pending and the handle is nonblocking.
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
         """
@@ -59,19 +59,20 @@ class Receiver(Handle):
     def read_into(self, buffer: "WriteableBuffer") -> int:
         """Take pending events into a buffer of unsigned 32-bit ports, as ``read`` does.
 
-        Never waits, whether the handle blocks or not.
+        It never waits, even if the handle is blocking.
 
         Args:
-            buffer: writable and contiguous, of unsigned 32-bit items: ``array("I", bytes(4096))``,
-                say. As many ports as it has room for are taken, a page (1024 on x86) at most.
+            buffer: a writable, contiguous buffer of unsigned 32-bit items, such as
+                ``array("I", bytes(4096))``. It receives as many ports as fit, at most a page (1024
+                on x86).
 
         Returns:
             How many ports were written.
 
         Raises:
-            BlockingIOError: nothing is pending.
+            BlockingIOError: no event is pending.
             RingOverflow: events were dropped; nothing can be read until ``reset``.
-            TypeError: the buffer is read-only, or its items are of another kind.
+            TypeError: the buffer is read-only, not contiguous, or has other items.
         """
         view = memoryview(buffer)
         if view.format not in _WORDS or not view.contiguous or view.readonly:
@@ -90,23 +91,23 @@ class Receiver(Handle):
             words[:count] = page.words[PORTS : PORTS + count]
             page.words[UNREAD] = 0
             inbox.pages["spare"] = page
-            return count  # noqa: TRY300 - nothing may come between
+            return count  # noqa: TRY300 - no step may come between
         except BaseException:
             inbox.put_back_page(page)
             raise
 
     def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
-        """Let ports deliver again; an event that came while one was masked comes now.
+        """Unmask ports; an event that arrived while a port was masked is delivered now.
 
-        The driver skips, in silence, ports that are already unmasked or not of this handle.
+        The driver silently skips ports that are already unmasked or not of this handle.
 
         Args:
             ports: one port or any number of them, as in ``notify_many``.
 
         Returns:
-            How many ports were handed to the driver.
+            How many ports were passed to the driver.
         """
-        # One port is what is unmasked most.
+        # Usually one port is unmasked.
         only = ports[0] if type(ports) is list and len(ports) == 1 else ports
         if type(only) is int and not only >> 32:
             result = self._unmask_one(only)
@@ -124,13 +125,15 @@ class Receiver(Handle):
         """Wait until an event is pending or the ring has overflowed.
 
         Args:
-            timeout: seconds; None waits for ever, 0 not at all.
+            timeout: seconds; None waits forever, 0 does not wait.
 
         Returns:
-            select.POLLIN, select.POLLERR after an overflow, or 0 when the time is over.
+            select.POLLIN; select.POLLERR after an overflow; 0 if the timeout expired.
 
         Raises:
             ChannelClosed: the handle was closed, before or while this waited.
+            StaleHandle: the handle was found to be stale, before or while this waited.
+            ValueError: the timeout is negative or not a number.
         """
         left = to_nanoseconds(timeout)
         end = time.monotonic_ns() + left
@@ -144,7 +147,7 @@ class Receiver(Handle):
             milliseconds = 0 if there else None if left < 0 else min(left / 1e6, POLL_MOST)
             ready = dict(poller.poll(milliseconds))
             if self.closed:
-                self._closed_while_it_waited()
+                self._raise_closed_during_wait()
             if self.stale:
                 self._refuse()
             if self._inbox.descriptor in ready:
@@ -165,18 +168,19 @@ class Receiver(Handle):
         """Unmask ports, wait for events and take them, in one call into C.
 
         Args:
-            timeout: seconds; None waits for ever, 0 not at all.
-            unmask: ports to unmask first, those of the last ``wait`` above all; as in ``unmask``.
+            timeout: seconds; None waits forever, 0 does not wait.
+            unmask: ports to unmask first, usually those of the last ``wait``; as in ``unmask``.
 
         Returns:
-            The ports, oldest first, each masked now; [] when the time is over.
+            The ports, oldest first, each masked now; [] if the timeout expired.
 
         Raises:
             RingOverflow: events were dropped; nothing can be read until ``reset``.
             ChannelClosed: the handle was closed, before or while this waited.
-            StaleHandle: the handle has become known to be stale, before or while this waited.
+            StaleHandle: the handle was found to be stale, before or while this waited.
+            ValueError: the timeout is negative or not a number.
         """
-        # What is asked for most, in fewer steps.
+        # The fast path for the usual timeouts.
         if timeout is None:
             nanoseconds = -1
         else:
@@ -189,16 +193,16 @@ class Receiver(Handle):
         try:
             port = 0
             if unmask is not NO_PORTS:
-                # One port is what is unmasked most.
+                # Usually one port is unmasked.
                 if type(unmask) is list and len(unmask) == 1:
                     port = check_uint32("port", unmask[0])
                 else:
                     self._set_done(words, unmask)
             count = self._turn(inbox.descriptor, page.pointer, PAGE_PORTS, nanoseconds, port)
             if count < 0:
-                count = self._go_on(page, PAGE_PORTS, count)
+                count = self._retry_turn(page, PAGE_PORTS, count)
             ports = [words[PORTS]] if count == 1 else words[PORTS : PORTS + count].tolist()
-            # Nothing can come between these steps and the caller.
+            # No signal handler can run between these steps and the caller.
             words[UNREAD] = 0
             inbox.pages["spare"] = page
             return ports  # noqa: TRY300
@@ -212,47 +216,48 @@ class Receiver(Handle):
         *,
         on_overflow: Callable[[frozenset[int]], object] | None = None,
     ) -> Generator[int, None, None]:
-        """Go through the events as they come: ``for port in channel.events(): ...``.
+        """Iterate over the events as they arrive: ``for port in channel.events(): ...``.
 
-        The port is masked while the body works and unmasked once the body is done with it, however
-        it ends: the next turn, break, an exception, or ``close()`` of this generator. Ports are
-        read and unmasked in batches: what a port sends meanwhile comes after the batch, as one
-        event. A loop that is left in the middle of a batch loses nothing: the rest comes first to
-        whoever reads or waits next, by any method of this handle or of an AsyncEventChannel on it
-        (not by select or epoll on its descriptor, which do not know of it). While the loop is
-        under way, others may take from its batch too.
+        A port is masked while the loop's body runs and unmasked after it, however it ends: by the
+        next iteration, ``break``, an exception, or ``close()`` of this generator. Ports are read
+        and unmasked in batches: events that arrive for a port meanwhile are delivered after the
+        batch, as one. Leaving the loop in the middle of a batch loses nothing: the next reader gets
+        the rest first, by any method of this handle or of an AsyncEventChannel on it (but not by
+        select or epoll on its descriptor, which do not know of these events). While the loop runs,
+        other readers may take events from its batch.
 
-        Events of a port that this handle has unbound since are left out; ``read`` and ``wait``
-        show them.
+        Events of a port that this handle has unbound since are skipped; ``read`` and ``wait``
+        return them.
 
         Args:
             timeout: seconds without an event after which the loop ends; None never ends it, 0 ends
-                it when nothing is pending.
+                it when no event is pending.
             on_overflow: called with the result of ``recover`` when the ring has overflowed; the
-                loop then goes on.
+                loop then continues.
 
         Raises:
             RingOverflow: events were dropped, and ``on_overflow`` is None.
             ChannelClosed: the handle was closed, before or during the loop.
+            ValueError: the timeout is negative or not a number.
         """
         return self._events(to_nanoseconds(timeout), on_overflow)
 
     def reset(self) -> None:
-        """Empty the ring, pending events included, and clear an overflow.
+        """Empty the ring, which drops pending events, and clear an overflow.
 
-        The ports whose events were in it stay masked (driver): ``unmask`` every bound port next,
-        or use ``recover``, which does both.
+        The ports whose events were in the ring stay masked (driver): ``unmask`` every bound port
+        next, or use ``recover``, which does both.
         """
         self._ioctl(Request.RESET)
 
     def recover(self) -> frozenset[int]:
-        """Go on after an overflow: empty the ring and unmask every bound port.
+        """Recover from an overflow: empty the ring and unmask every bound port.
 
-        Events that the hypervisor kept, those of ports that were masked, come again.
+        Events that arrived while a port was masked are delivered then: the hypervisor kept them.
 
         Returns:
-            The ports whose events may have been lost: every bound one, since the driver does not
-            tell. Look at what each stands for as if an event had come.
+            The ports whose events may have been lost: every bound one, because the driver does not
+            tell. Handle each as if an event had arrived.
         """
         with self._bindings.lock:
             ports = frozenset(self.bindings)
@@ -267,18 +272,18 @@ class Receiver(Handle):
         *,
         idle: bool = False,
     ) -> Generator[int, None, None]:
-        """Go through the events as they come.
+        """Iterate over the events as ``events`` does.
 
         Args:
-            nanoseconds: how long to wait for each batch.
+            nanoseconds: how long to wait for each batch; -1 waits forever.
             on_overflow: see ``events``.
-            idle: give 0 where nothing comes in time, and do not end.
+            idle: yield 0 if no event arrives in time, instead of ending.
         """
         inbox, unbound = self._inbox, self._bindings.unbound
         page = inbox.page()
         words, pointer = page.words, page.pointer
         batch, count = None, 0
-        # How many of the page's ports the body has had.
+        # How many of the page's ports were yielded to the body.
         done = 0
         try:
             while True:
@@ -289,7 +294,7 @@ class Receiver(Handle):
                     else:
                         count = self._turn(inbox.descriptor, pointer, PAGE_PORTS, nanoseconds, 0)
                         if count < 0:
-                            count = self._go_on(page, PAGE_PORTS, count)
+                            count = self._retry_turn(page, PAGE_PORTS, count)
                 except RingOverflow:
                     if on_overflow is None:
                         raise
@@ -301,7 +306,7 @@ class Receiver(Handle):
                     yield 0
                     continue
                 if unbound:
-                    count = _leave_out(words, count, unbound)
+                    count = _drop_ports(words, count, unbound)
                     if not count:
                         continue
                 if count == 1:
@@ -309,7 +314,7 @@ class Receiver(Handle):
                     done = 1
                     yield words[PORTS]
                 else:
-                    batch = zip(  # noqa: B905 - of one length
+                    batch = zip(  # noqa: B905 - of equal length
                         words[PORTS : PORTS + count].tolist(), range(1, count + 1)
                     )
                     inbox.batches[batch] = None
@@ -329,12 +334,12 @@ class Receiver(Handle):
                 pass
             finally:
                 if done == count and batch in inbox.batches:
-                    del inbox.batches[batch]  # nothing is left of it
+                    del inbox.batches[batch]  # it is exhausted
                 if inbox.left or inbox.batches:
                     os.eventfd_write(inbox.descriptor, 1)
 
     def _set_done(self, words: memoryview, ports: SupportsIndex | Iterable[SupportsIndex]) -> None:
-        """Put ports that are to be unmasked into a page's words."""
+        """Write the ports to unmask into a page's words."""
         data = pack_ports(ports)
         if len(data) > PORT_BYTES * PAGE_PORTS:
             self.unmask(memoryview(data)[PORT_BYTES * PAGE_PORTS :].cast("I"))
@@ -349,7 +354,7 @@ class Receiver(Handle):
         most: int,
         unmask: SupportsIndex | Iterable[SupportsIndex] = NO_PORTS,
     ) -> list[int]:
-        """Take what is there, as ``wait`` does, the inbox's first."""
+        """Take events as ``wait`` does, those of the inbox first."""
         inbox = self._inbox
         page = inbox.page()
         try:
@@ -365,7 +370,7 @@ class Receiver(Handle):
             raise
 
     def _pull(self, unmask: Iterable[SupportsIndex]) -> int:
-        """Unmask ports, and bring what the driver has into the inbox; return how much that is."""
+        """Unmask ports, and read the driver's events into the inbox; return how many."""
         inbox = self._inbox
         page = inbox.page()
         try:
@@ -381,7 +386,7 @@ class Receiver(Handle):
             raise
 
     def _fill(self, page: Page, nanoseconds: int, most: int) -> int:
-        """Make a turn with a page, in which what is in the inbox comes first."""
+        """Fill a page with events: those of the inbox if there are any, else those of a turn."""
         if page.words[DONE]:
             count = self._turn(-1, page.pointer, 0, 0, 0)
             if count < 0:
@@ -390,19 +395,19 @@ class Receiver(Handle):
             self._check_usable()
         watcher = self._inbox.watcher
         if watcher is not None and self._inbox.reserved and self._pull(NO_PORTS):
-            # What a task waits for is not for others.
+            # Events that a task waits for are not for other readers.
             watcher.events_came()
         count = self._inbox.fill(page, most) if self._inbox.holds_events() else 0
         if count or (self._inbox.reserved and not nanoseconds):
             return count
         count = self._turn(self._inbox.descriptor, page.pointer, most, nanoseconds, 0)
-        return count if count >= 0 else self._go_on(page, most, count)
+        return count if count >= 0 else self._retry_turn(page, most, count)
 
-    def _go_on(self, page: Page, most: int, count: int) -> int:
-        """Go on after a turn that has brought no port, until there is one or the time is over."""
+    def _retry_turn(self, page: Page, most: int, count: int) -> int:
+        """Repeat a turn that was woken without a port, until there is one or the time is over."""
         while count < 0:
             if self.closed:
-                self._closed_while_it_waited()
+                self._raise_closed_during_wait()
             if count not in {-errno.EAGAIN, -errno.EINTR}:
                 self._fail_turn(page, most, count)
             count = self._inbox.fill(page, most)
@@ -412,12 +417,13 @@ class Receiver(Handle):
         return count
 
     def _fail_turn(self, page: Page, most: int, result: int) -> NoReturn:
+        """Raise the error of a turn's write or read."""
         done = page.words[DONE]
         self._fail("write" if done else "read", (PORT_BYTES * (done or most),), -result)
 
 
-def _leave_out(words: memoryview, count: int, unbound: Mapping[int, None]) -> int:
-    """Leave ports out of those in a page; return how many are left."""
+def _drop_ports(words: memoryview, count: int, unbound: Mapping[int, None]) -> int:
+    """Remove unbound ports from those in a page; return how many remain."""
     ports = [port for port in words[PORTS : PORTS + count].tolist() if port not in unbound]
     words[PORTS : PORTS + len(ports)] = memoryview(pack_ports(ports)).cast("I")
     words[UNREAD] = len(ports)

@@ -1,4 +1,4 @@
-"""Resumes: hears that this domain may have been saved and restored."""
+"""Resumes: reports that this domain may have been saved and restored."""
 
 import errno
 import os
@@ -13,40 +13,40 @@ from .timeouts import POLL_MOST, to_nanoseconds
 
 
 class Resumes:
-    """Hears that this domain may have been resumed: after a restore every open handle is stale.
+    """Reports that this domain may have been resumed: after a restore every open handle is stale.
 
-    It is a hint and no proof. Linux sets its clock as it resumes, and tells whoever has a timer
-    that a change of the clock cancels (timekeeping_resume and timerfd_clock_was_set in the kernel).
-    So it is also set off by a checkpoint, which every port survives, and by whoever sets the clock,
-    ``date`` or an NTP daemon that steps it; not by one that slews it. The proof is
-    ``check_stale`` of each handle that is open; or ``domid`` in XenStore, which has
-    changed after a restore: then call ``mark_stale`` of each handle.
+    A report is a hint, not proof. Linux sets its clock when it resumes, which ends timers that a
+    change of the clock cancels (timekeeping_resume and timerfd_clock_was_set in the kernel). So
+    there is also a report after a checkpoint, which every port survives, and after someone sets the
+    clock, such as ``date`` or an NTP daemon that steps it; slewing it causes none. For proof, call
+    ``check_stale`` of each open handle; or read ``domid`` in XenStore: if it has changed, call
+    ``mark_stale`` of each handle.
 
-    It begins to listen when it is made: make it before the handles, or at the start of the program.
+    It listens from its creation: create it before the handles, or at the start of the program.
 
-    Threads: any thread may call anything at any time. Those that wait on one object share what it
-    hears: one of them is told. ``close`` wakes all of them, with ChannelClosed. The descriptors
-    stay open until this object is garbage, so no call ever meets another file.
+    Threads: any thread may call any method at any time. If several threads wait on one object, each
+    report goes to one of them. ``close`` wakes all of them, with ChannelClosed. The descriptors
+    stay open until this object is garbage-collected, so no call ever reaches another file.
 
-    Fork: it belongs to the process that made it. A child may only close it.
+    Fork: it belongs to the process that created it. A child may only close it.
     """
 
     closed: bool = True
     """Whether it is closed."""
 
     def __init__(self, source: Descriptor | None = None) -> None:
-        """Begin to listen.
+        """Start listening.
 
         Args:
-            source: for a fake: a descriptor that never blocks, and can be read after a resume. None
-                for this machine's clock.
+            source: for a fake: a nonblocking descriptor that becomes readable after a resume. None:
+                this machine's clock.
 
         Raises:
             OSError: EMFILE.
         """
         self._owner = os.getpid()
         self._source = source or _make_timer()
-        # Can be read once this is closed, or has heard what it could not tell.
+        # Readable after close, and while a report has not reached its caller.
         self._signal = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         self._epoll.register(self._source.number, select.EPOLLIN)
@@ -56,8 +56,8 @@ class Resumes:
     def fileno(self) -> int:
         """Return a descriptor for select, poll, epoll and event loops.
 
-        Readable while ``wait`` would not wait: once there was a resume, until ``wait`` has told of
-        it. Readable for good once this is closed: have the loop forget it first.
+        Readable while ``wait`` would return at once: from a resume until ``wait`` has reported it.
+        After ``close`` it is always readable: remove it from the event loop first.
 
         Raises:
             ChannelClosed: it is closed.
@@ -69,14 +69,14 @@ class Resumes:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until this domain may have been resumed.
 
-        A signal whose handler returns does not end it (PEP 475).
+        A signal whose handler returns does not end the wait (PEP 475).
 
         Args:
-            timeout: seconds; None waits forever, 0 not at all.
+            timeout: seconds; None waits forever, 0 does not wait.
 
         Returns:
-            True where it may have been resumed since this told so last, or since this was made;
-            however often, it is told once. False when the time is over.
+            True if the domain may have been resumed since the last True, or since this object was
+            created; several resumes are one report. False if the timeout expired.
 
         Raises:
             ChannelClosed: it was closed, before or while this waited.
@@ -97,7 +97,7 @@ class Resumes:
                     return False
 
     def close(self) -> None:
-        """Stop listening, and wake those who wait; it may be called again."""
+        """Stop listening, and wake all waiters; it may be called again."""
         self.closed = True
         if not self._is_inherited():
             os.eventfd_write(self._signal.number, 1)
@@ -118,43 +118,43 @@ class Resumes:
         return f"<{type(self).__name__} {state}>"
 
     def _take(self) -> bool:
-        """Take what was heard; return whether there was something."""
-        heard = told = False
+        """Take a report; return whether there was one."""
+        found = taken = False
         try:
             for descriptor in (self._source, self._signal):
-                heard = _read(descriptor.number) or heard
-            told = True
+                found = _read(descriptor.number) or found
+            taken = True
         finally:
-            # A signal handler that raises keeps it from the caller: better told twice than never.
-            if self.closed or not told:
+            # If a signal handler raises, the caller does not get the report: report it again.
+            if self.closed or not taken:
                 os.eventfd_write(self._signal.number, 1)
-        return heard
+        return found
 
     def _is_inherited(self) -> bool:
         return os.getpid() != self._owner
 
     def _check_usable(self) -> None:
         if self._is_inherited():
-            raise RuntimeError("this object belongs to the parent process: make one here")
+            raise RuntimeError("this object belongs to the parent process: create a new one")
         if self.closed:
             raise ChannelClosed("the Resumes object is closed")
 
 
 def _make_timer() -> Descriptor:
-    # Only those who listen to the clock load the compiled code.
+    # The compiled code is loaded only to listen to the clock.
     from .kernel import make_clock_timer  # noqa: PLC0415
 
     return make_clock_timer()
 
 
 def _read(fd: int) -> bool:
-    """Read a descriptor that never blocks; return whether there was something."""
+    """Read a nonblocking descriptor; return whether it was readable."""
     try:
         os.read(fd, 8)
     except BlockingIOError:
         return False
     except OSError as error:
-        # A timer's way to say that the clock was set. It goes on listening (timerfd_read).
+        # The timer reports that the clock was set, and goes on (timerfd_read).
         if error.errno != errno.ECANCELED:
             raise
     return True

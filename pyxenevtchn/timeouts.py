@@ -1,14 +1,17 @@
-"""How long a call waits."""
+"""Timeouts of calls that wait."""
 
 POLL_MOST = 2**31 - 1
 """The longest wait that poll(2) and epoll_wait(2) take, in milliseconds."""
 
-# Longer than anybody waits, in seconds; its nanoseconds fit into 64 bits.
+# In seconds. No useful timeout is longer, and in nanoseconds it fits into 64 bits.
 _LONGEST = 1e9
 
 
 def to_nanoseconds(timeout: float | None) -> int:
-    """Return a timeout in nanoseconds; -1 for None.
+    """Check a timeout and return it in nanoseconds; -1 for None.
+
+    Args:
+        timeout: seconds, or None for no limit.
 
     Raises:
         ValueError: the timeout is negative or not a number.

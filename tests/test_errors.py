@@ -49,9 +49,9 @@ def test_the_message_names_the_operation_and_its_arguments() -> None:
         (Virq.CON_RING, "xenconsoled"),
         (Virq.TBUF, "xentrace"),
         (Virq.ENOMEM, "xen-lowmemd"),
-        (Virq.DEBUG, "or the kernel, where its ABI is 2-level"),
-        (Virq.ARGO, "another handle holds ARGO"),
-        (5, "another handle holds 5"),
+        (Virq.DEBUG, "or the kernel, if its ABI is 2-level"),
+        (Virq.ARGO, "a handle already holds ARGO"),
+        (5, "a handle already holds 5"),
     ],
 )
 def test_who_holds_a_virq(virq: int, holder: str) -> None:
@@ -82,7 +82,7 @@ def test_what_the_configuration_forbids(
     ("number", "is_open", "word"),
     [
         (errno.EACCES, False, "run as root"),
-        (errno.EPERM, True, "dom0 alone"),
+        (errno.EPERM, True, "only dom0"),
         (errno.EACCES, True, "Xen's policy"),
         (errno.ESRCH, True, "xl list"),
     ],

@@ -64,7 +64,7 @@ def test_another_kind_of_device() -> None:
     ):
         channel.bind_unbound_port(0)
     assert caught.value.errno == errno.ENOTTY
-    assert "not one of the event-channel driver" in caught.value.__notes__[0]
+    assert "does not belong to the event-channel driver" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("nonblocking", [True, False])

@@ -1,8 +1,8 @@
 """The xenevtchn command: a module for each group of commands, and the one place that prints.
 
-This is its frame. From its start on Ctrl-C ends the command quietly, and standard streams may be
-closed, full or gone. Until then, while Python starts and loads the package that this is in, Ctrl-C
-is Python's own: a traceback.
+This module starts it. From then on Ctrl-C ends the command quietly, and standard streams may be
+closed, full or gone. Before that, while Python starts and loads the package, Ctrl-C prints Python's
+traceback.
 """
 
 import codecs
@@ -12,13 +12,13 @@ import signal
 import sys
 from typing import NoReturn, TextIO
 
-from .ending import end_by, ended
+from .ending import end_by, restore_defaults
 
 
 def main() -> NoReturn:
     """Run the command that the arguments name, and exit with its status."""
     _open_closed_streams()
-    codecs.register_error(__name__, _encode_somehow)
+    codecs.register_error(__name__, _encode_or_escape)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors=__name__)  # type: ignore[union-attr]
     status: object = 1
@@ -32,24 +32,24 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         status = 130
     except OSError as error:
-        # Not of a command, whose errors are messages by now, but of what click itself wrote.
+        # From click's own output; errors of commands are already messages here.
         with contextlib.suppress(OSError):
             sys.stderr.write(f"Error: {error.strerror}\n")
-    ended()
+    restore_defaults()
     for stream in (sys.stdout, sys.stderr):
-        _drop_what_cannot_be_written(stream)
+        _flush_or_discard(stream)
     raise SystemExit(status)
 
 
 def _open_closed_streams() -> None:
-    """Have /dev/null where a standard stream is closed, before a device gets its number."""
+    """Open /dev/null for each closed standard stream, before a device gets its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for good
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - it stays open
 
 
-def _encode_somehow(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Write bytes of a name that were no text as they came in, and escape what the locale lacks."""
+def _encode_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Keep bytes of names that are not text, and escape characters that the locale cannot write."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     error.end = error.start + 1
@@ -59,8 +59,8 @@ def _encode_somehow(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.backslashreplace_errors(error)
 
 
-def _drop_what_cannot_be_written(stream: TextIO) -> None:
-    """Keep Python from trying once more, at its end, with a noise and a status of its own."""
+def _flush_or_discard(stream: TextIO) -> None:
+    """Flush a stream; if that fails, discard the data, or Python reports it again at its end."""
     try:
         stream.flush()
     except OSError:

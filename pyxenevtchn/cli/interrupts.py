@@ -1,11 +1,14 @@
-"""The kernel's own counters of events: /proc/interrupts and its ``evtchn:NAME`` lines. Pure."""
+"""The kernel's own counters of events: /proc/interrupts and its ``evtchn:NAME`` lines."""
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
-# The number of the interrupt, its counts on each CPU, the chip and the kind, and the name that the
-# driver gave it: that of the program which opened the handle, whatever characters that has.
+PATH = Path("/proc/interrupts")
+
+# The interrupt's number, its counts on each CPU, its chip and type, and the name that the driver
+# gave it: that of the program that opened the handle, which can have any characters.
 _LINE = re.compile(r"\s*(\d+):((?:\s+\d+)+)\s.*?\sevtchn:(.*)")
 
 
@@ -13,7 +16,7 @@ class Counter(NamedTuple):
     """One port's counter.
 
     Attributes:
-        irq: the number of its interrupt.
+        irq: the number of the port's interrupt.
         owner: the program that opened the handle.
         events: how many were delivered since the port was bound.
     """
@@ -24,13 +27,13 @@ class Counter(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What one owner's ports did between two samples.
+    """The events of one owner's ports between two samples.
 
     Attributes:
-        owner: the program; several of one name are one owner.
-        ports: how many ports it has now.
-        events: how many were delivered in between.
-        total: how many were delivered since its ports were bound.
+        owner: the program's name; programs of the same name are one owner.
+        ports: how many ports the owner has now.
+        events: how many were delivered between the samples.
+        total: how many were delivered since the ports were bound.
     """
 
     owner: str
@@ -39,8 +42,17 @@ class Usage(NamedTuple):
     total: int
 
 
+def read() -> list[Counter]:
+    """Return the counters of the event channels of user space.
+
+    Raises:
+        OSError: /proc/interrupts cannot be read.
+    """
+    return parse(PATH.read_text(errors="surrogateescape"))
+
+
 def parse(text: str) -> list[Counter]:
-    """Find the event channels of user space in the text of /proc/interrupts."""
+    """Return the event channels of user space in the text of /proc/interrupts."""
     lines = text.splitlines()
     cpus = len(lines[0].split()) if lines else 0
     counters = []
@@ -52,10 +64,10 @@ def parse(text: str) -> list[Counter]:
 
 
 def compare(before: Iterable[Counter], after: Iterable[Counter]) -> list[Usage]:
-    """Sum up by owner what came between two samples, the busiest first.
+    """Return the sums of each owner between two samples, the busiest owner first.
 
-    A port that is new, or whose interrupt had another owner or a higher count before, has been
-    bound in between: all its events are new.
+    A port that is new, or whose interrupt had another owner or a higher count before, was bound
+    between the samples: all its events are new.
     """
     known = {(counter.irq, counter.owner): counter.events for counter in before}
     sums: dict[str, list[int]] = {}

@@ -1,4 +1,4 @@
-"""What the commands' options and arguments have in common: their types, and the device's name."""
+"""What the commands share: the types of options and arguments, and common options."""
 
 import os
 import re
@@ -22,22 +22,22 @@ else:  # click 8.2 has no generic types
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Devices of guests that this domain serves: TYPE-DOMID-NUMBER. Whoever may complete may list them.
+# Devices of guests that this domain serves: TYPE-DOMID-NUMBER. Any user may list them.
 _BACKENDS = Path("/sys/bus/xen-backend/devices")
 
-# Longer than anybody waits, and what every clock can take.
+# No useful time is longer, and every clock accepts it.
 _SECONDS_MAX = 1e9
 
 
 class VirqType(NumberType):
-    """A VIRQ by name, or any number: the driver says which Xen does not have."""
+    """A VIRQ by name, or any number: the driver refuses numbers that Xen does not have."""
 
     name = "virq"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Find the VIRQ's number."""
+        """Return the VIRQ's number."""
         text = str(value)
         try:
             if re.fullmatch("[0-9]{1,10}", text):
@@ -69,11 +69,11 @@ class DomidType(NumberType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        """Find the domid's number."""
+        """Return the domid's number."""
         domid = _domid(str(value))
         if domid is None or (domid == DOMID_SELF and not self._with_self):
             itself = ", or self for this domain" if self._with_self else ""
-            self.fail(f"{value!r} is no domid: 0 to {DOMID_SELF - 1}{itself}", param, ctx)
+            self.fail(f"{value!r} is not a domid: 0 to {DOMID_SELF - 1}{itself}", param, ctx)
         return domid
 
     def shell_complete(
@@ -82,7 +82,7 @@ class DomidType(NumberType):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Complete the domids that can be known here."""
+        """Complete the domids that are known here."""
         texts = [*known_domids(), "self"] if self._with_self else known_domids()
         return [CompletionItem(text) for text in texts if text.startswith(incomplete)]
 
@@ -95,9 +95,9 @@ class Address(AddressType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
-        """Split it into the domid and the port."""
+        """Return the domid and the port."""
         if isinstance(value, tuple):
-            return value  # click hands in what this has converted already
+            return value  # click passes in a converted value
         domain, colon, port = str(value).rpartition(":")
         domid = _domid(domain)
         number = int(port) if re.fullmatch("[0-9]{1,10}", port) else UINT32_MAX + 1
@@ -111,20 +111,20 @@ class Address(AddressType):
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
     ) -> list[CompletionItem]:
-        """Complete the domid; which ports it offers nobody can know."""
+        """Complete the domid; the ports that it offers are not known."""
         addresses = [f"{text}:" for text in (*known_domids(), "self")]
         return [CompletionItem(text) for text in addresses if text.startswith(incomplete)]
 
 
 class Seconds(TimeType):
-    """A time that can be waited."""
+    """A time in seconds."""
 
     name = "seconds"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Refuse what is no number, and what no clock can take."""
+        """Return the seconds; refuse what is not a number or too large for a clock."""
         try:
             seconds = float(str(value))
         except ValueError:
@@ -135,13 +135,13 @@ class Seconds(TimeType):
 
 
 VIRQ, DOMID, ADDRESS, SECONDS = VirqType(), DomidType(), Address(), Seconds()
-# Where no domain is the command's own.
+# For commands that do not run in a domain.
 DOMAIN = DomidType(with_self=False)
 STATIC_PORT = click.IntRange(1, UINT32_MAX)
 
 
 def known_domids() -> list[str]:
-    """List the domids that can be known without the toolstack: dom0's, guests'."""
+    """Return the domids that are known without the toolstack: those of dom0 and of guests."""
     try:
         names = [path.name for path in _BACKENDS.iterdir()]
     except OSError:
@@ -151,55 +151,73 @@ def known_domids() -> list[str]:
 
 
 def domid_name(domid: int) -> str:
-    """Write a domid as the options take it."""
+    """Return a domid as the options take it."""
     return "self" if domid == DOMID_SELF else str(domid)
 
 
 def is_fake(device: str) -> bool:
-    """Tell whether the device is a fake, by its name."""
+    """Return whether the device is a fake, by its name."""
     return device.startswith("fake:")
 
 
 def device_option(command: F) -> F:
-    """Give a command ``--device``; it gets the name of the device to open, wherever it was said."""
+    """Add ``--device`` to a command, which gets the name of the device to open."""
     return click.option(
         "--device",
         metavar="DEVICE",
         callback=_resolve,
-        help="The device to use, as before the command.",
+        help="The device to use; the same as --device before the command.",
     )(command)
 
 
+def named_device(ctx: click.Context) -> str:
+    """Return the device that the main command's option or the environment names, or ""."""
+    return ctx.obj or os.environ.get(DEVICE_VARIABLE, "")
+
+
 def count_option(command: F) -> F:
-    """Give a command ``--count``, of events."""
+    """Add ``--count``, of events, to a command."""
     return click.option(
         "-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after N events."
     )(command)
 
 
 def timeout_option(command: F) -> F:
-    """Give a command ``--timeout``."""
+    """Add ``--timeout`` to a command."""
     return click.option(
-        "-t", "--timeout", type=SECONDS, metavar="SECONDS", help="End after so long."
+        "-t", "--timeout", type=SECONDS, metavar="SECONDS", help="End after this time."
+    )(command)
+
+
+def interval_option(command: F) -> F:
+    """Add ``--interval`` to a command that repeats something."""
+    return click.option(
+        "-i",
+        "--interval",
+        type=SECONDS,
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Wait this long between two of them.",
     )(command)
 
 
 def consent_option(command: F) -> F:
-    """Give a command that takes static ports the flag that those need on a real device."""
+    """Add the flag that static ports need on a real device to a command."""
     return click.option(
         "--yes-this-port-is-mine",
         "consent",
         is_flag=True,
-        help="What --static needs on a real device. A port that the kernel or another program"
+        help="Required by --static on a real device. A port that the kernel or another program"
         " uses makes the kernel oops or the machine hang: Linux does not check.",
     )(command)
 
 
 def check_consent(ctx: click.Context, device: str, *, consent: bool) -> None:
-    """Refuse a static port of a real device without the user's word that it is theirs.
+    """Refuse a static port of a real device without the flag that says that it is the user's.
 
     Raises:
-        click.UsageError: the word is not given.
+        click.UsageError: the flag is missing.
     """
     if not consent and not is_fake(device):
         raise click.UsageError(
@@ -211,7 +229,7 @@ def check_consent(ctx: click.Context, device: str, *, consent: bool) -> None:
 
 
 def _resolve(ctx: click.Context, param: click.Parameter, value: str | None) -> str:  # noqa: ARG001
-    return value or ctx.obj or os.environ.get(DEVICE_VARIABLE) or DEFAULT_DEVICE
+    return value or named_device(ctx) or DEFAULT_DEVICE
 
 
 def _domid(text: str) -> int | None:
@@ -225,8 +243,8 @@ def _domid(text: str) -> int | None:
 def _address_advice(text: str, *, is_port: bool) -> str:
     if is_port and text.isdecimal():
         return (
-            f"{text!r} lacks the domain, DOM:PORT. A port of this domain that another program holds"
-            " cannot be driven from here: do it in that program, or connect to the unbound port at"
-            " the other end"
+            f"{text!r} has no domain: name DOM:PORT. A port of this domain that another program"
+            " holds cannot be used from here: use it in that program, or connect to the unbound"
+            " port at the other end"
         )
     return f"{text!r} is not DOM:PORT, a domid or self and the port of that domain"

@@ -1,4 +1,4 @@
-"""How the commands write: results on standard output at once, everything else on the other."""
+"""How the commands write: results to standard output, flushed; all else to standard error."""
 
 import sys
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ import click
 
 
 def say(line: str) -> None:
-    """Write a line of results, flushed: whoever reads it may be waiting for it."""
+    """Write a line of results and flush it: a reader may be waiting for it."""
     click.echo(line)
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table, as wide as its cells."""
+    """Write a table whose columns are as wide as their cells."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -21,28 +21,28 @@ def say_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def emit(line: str) -> None:
-    """Write an event's line as ``say`` does, for thousands a second: plain text alone."""
+    """Write a line as ``say`` does, fast enough for thousands a second: plain text only."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def warn(message: str) -> None:
-    """Tell the user of something that does not end the command."""
+    """Write a warning about something that does not end the command."""
     click.echo(f"Warning: {message}", err=True)
 
 
 def bold(text: str) -> str:
-    """Make text stand out on a terminal."""
+    """Return text that is bold on a terminal."""
     return click.style(text, bold=True)
 
 
 def good(text: str) -> str:
-    """Colour what is well, on a terminal."""
+    """Return text that is green on a terminal."""
     return click.style(text, fg="green")
 
 
 def bad(text: str) -> str:
-    """Colour what is wrong, on a terminal."""
+    """Return text that is red and bold on a terminal."""
     return click.style(text, fg="red", bold=True)
 
 
@@ -50,16 +50,22 @@ def confirm(question: str) -> None:
     """Ask on the terminal, and end the command unless the answer is yes.
 
     Raises:
-        click.Abort: it is not, or nobody is there to answer.
+        click.Abort: it is not, or standard input is at its end.
     """
-    # Not by click, whose older versions write a part of the question to standard output.
+    # Not with click, whose older versions write part of the question to standard output.
     click.echo(f"{question} [y/N]: ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise click.Abort
 
 
+def reason(error: Exception) -> str:
+    """Return the text of an error, without the name of its file."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return text or str(error)
+
+
 def printable(text: str) -> str:
-    """Write text of other programs so that it cannot drive the terminal."""
+    """Escape text of other programs, so that it cannot control the terminal."""
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )

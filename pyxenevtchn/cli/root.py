@@ -1,4 +1,4 @@
-"""The command that has all others: their names, and how their errors come out."""
+"""The main command: the names of its commands, and how their errors are shown."""
 
 import errno
 import importlib
@@ -10,8 +10,9 @@ import click
 from ..device import DEFAULT_DEVICE
 from ..errors import ChannelClosed
 from ..opening import DEVICE_VARIABLE
+from .output import reason
 
-# Each is in the module of its name in the folder commands, and loaded when it is asked for.
+# Each is in the module of its name in the folder commands, which is loaded when it is used.
 COMMANDS = (
     "bind-virq",
     "doctor",
@@ -27,8 +28,9 @@ COMMANDS = (
 )
 
 EPILOG = f"""\
-The device is --device DEVICE, or what ${DEVICE_VARIABLE} names, or {DEFAULT_DEVICE}. The name fake:
-is a fake in this process and needs no Xen; fake:unix:PATH is one that `xenevtchn fake serve` has.
+The device is --device DEVICE, or the value of ${DEVICE_VARIABLE}, or {DEFAULT_DEVICE}. The name
+fake: means a fake in this process, which needs no Xen; fake:unix:PATH means the fake that
+`xenevtchn fake serve` serves.
 
 A domid is a number, or `self` for the domain that this runs in.
 
@@ -44,11 +46,11 @@ fish: _XENEVTCHN_COMPLETE=fish_source xenevtchn | source
 
 
 class Group(click.Group):
-    """A group of commands; without one of them it is wrong usage, and shows its help."""
+    """A group of commands; without a command, it shows its help and exits with status 2."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the arguments."""
-        # click does it too, but until 8.2 on standard output and as a success.
+        """Parse the arguments."""
+        # click before 8.2 does this too, but on standard output and with status 0.
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
@@ -56,14 +58,14 @@ class Group(click.Group):
 
 
 class Commands(Group):
-    """The commands; their errors come out as one line and a hint, never as a traceback."""
+    """The commands; an error is shown as one line and a hint, never as a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Name the commands."""
+        """Return the names of the commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Load a command."""
+        """Load and return a command."""
         if cmd_name not in COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
@@ -72,7 +74,7 @@ class Commands(Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; turn what a user can cause into a message and an exit status."""
+        """Run the command; turn errors that a user can cause into a message and an exit status."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -84,7 +86,7 @@ class Commands(Group):
         except (ChannelClosed, ValueError) as error:
             raise click.ClickException(_message(error)) from error
         except Exception as error:
-            # It can be a fake's only where one has been loaded.
+            # Only a fake that is loaded can raise KernelBug.
             failure = sys.modules.get("pyxenevtchn.fake.model.failure")
             if failure and isinstance(error, failure.KernelBug):
                 raise click.ClickException(f"kernel bug: {error}") from error
@@ -92,9 +94,8 @@ class Commands(Group):
 
 
 def _message(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    file = error.filename if isinstance(error, OSError) else None
+    text = f"{file}: {reason(error)}" if file else reason(error)
     return "\n".join([text, *(f"Hint: {note}" for note in getattr(error, "__notes__", ()))])
 
 
@@ -107,7 +108,7 @@ def _message(error: Exception) -> str:
 )
 @click.pass_context
 def xenevtchn(ctx: click.Context, device: str | None) -> None:
-    """Look at and drive Xen event channels through /dev/xen/evtchn."""
+    """Inspect and use Xen event channels through /dev/xen/evtchn."""
     ctx.obj = device
     if os.environ.get("NO_COLOR"):
-        ctx.color = False  # else click colours a terminal, and nothing else
+        ctx.color = False  # otherwise click colours terminals only

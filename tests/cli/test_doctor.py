@@ -41,7 +41,7 @@ def test_a_fake_can_be_used_anywhere(device: str) -> None:
     assert told["findings"]["device"]["text"] == f"{device} is a fake: no Xen is needed"
     assert told["findings"]["open"]["text"] == f"{device} can be opened"
     assert re.fullmatch(
-        r"this domain has \d+; the VIRQs: TIMER \(port 1\), .*", told["findings"]["ports"]["text"]
+        r"this domain has \d+; its VIRQs: TIMER \(port 1\), .*", told["findings"]["ports"]["text"]
     )
 
 
@@ -69,7 +69,7 @@ def test_a_real_device_can_be_used(device: str) -> None:
     assert "CONSOLE (port " in found["ports"]["text"]
     release = tuple(int(number) for number in os.uname().release.split(".")[:2])
     assert found["bind_static"]["text"].startswith(
-        "this kernel knows it" if release >= (6, 6) else "this kernel lacks it"
+        "supported" if release >= (6, 6) else "not supported by this kernel"
     )
 
 
@@ -141,7 +141,8 @@ def test_no_permission_is_status_1_and_a_hint(node_of_root: Path) -> None:
         check=False,
     )
     assert (result.returncode, result.stderr) == (1, "")
-    node = f"FAULT  node: {node_of_root}: crw-------, of user 0 and group 0: not for user 65534\n"
+    mode = "crw-------, of user 0 and group 0"
+    node = f"FAULT  node: {node_of_root}: {mode}: no access for user 65534\n"
     hint = "       Hint: run as root, or give user 65534 read and write access (a udev rule)\n"
     assert node + hint in result.stdout
     assert "FAULT  open: Permission denied\n" in result.stdout
@@ -190,4 +191,4 @@ def test_a_node_that_is_missing_or_belongs_to_another_driver(tmp_path: Path) -> 
     node = hints(str(missing), root)["node"]
     assert node.hint == f"mkdir -p {missing.parent}; mknod {missing} c 10 61"
     node = hints("/dev/null", root)["node"]
-    assert node.hint == "the driver's is 10,61: mknod /dev/null c 10 61"
+    assert node.hint == "the driver's numbers are 10,61: mknod /dev/null c 10 61"

@@ -22,7 +22,7 @@ def test_doctor_reports_a_domu(guest: RealGuest) -> None:
 def test_a_domu_cannot_list_ports(guest: RealGuest) -> None:
     status, output, errors = guest.xenevtchn("ports")
     assert (status, output) == (1, "")
-    assert "Hint: dom0 alone can ask for ports" in errors
+    assert "Hint: only dom0 can list ports" in errors
 
 
 def test_a_domu_passes_every_check(guest: RealGuest) -> None:

@@ -240,7 +240,7 @@ def test_what_the_terminal_cannot_show_is_escaped(encoding: str) -> None:
     assert (result.returncode, result.stdout) == (2, "")
     # Where the encoding is ASCII, click uses UTF-8.
     shown = "Ж" if encoding == "ascii" else "\\u0416"
-    assert f"'{shown}' is no domid" in result.stderr
+    assert f"'{shown}' is not a domid" in result.stderr
 
 
 def test_a_name_that_is_not_utf8_is_printed_unchanged(tmp_path: Path) -> None:

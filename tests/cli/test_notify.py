@@ -85,8 +85,8 @@ def test_a_kernel_without_static_ports_says_so(device: str) -> None:
 def test_a_port_without_a_domain_is_refused_with_a_hint() -> None:
     result = run("notify", "24")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "lacks the domain, DOM:PORT" in result.stderr
-    assert "do it in that program" in result.stderr
+    assert "has no domain: name DOM:PORT" in result.stderr
+    assert "use it in that program" in result.stderr
 
 
 def test_a_domain_that_is_not_there(device: str) -> None:

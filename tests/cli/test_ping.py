@@ -108,5 +108,5 @@ def test_a_second_ping_of_one_pong_is_refused_with_a_hint(
         assert (result.returncode, result.stdout) == (1, "")
         error, hint = result.stderr.splitlines()
         assert error.endswith("Invalid argument")
-        assert "somebody has bound it" in hint
+        assert "it is already connected" in hint
         first.interrupt()

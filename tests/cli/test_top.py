@@ -110,7 +110,7 @@ def test_a_fake_of_its_own_has_no_owners() -> None:
     result = run("top", "--once")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: a fake in this process has no other owners: name a server's, fake:unix:PATH\n"
+        "Error: a fake in this process has no other owners: name that of a server, fake:unix:PATH\n"
     )
 
 

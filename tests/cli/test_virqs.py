@@ -43,7 +43,7 @@ def test_each_virq_is_a_row() -> None:
     [
         ("pv", IN_DOM0S_KERNEL, "a machine check, on x86 (MCA)"),
         ("pvh", IN_DOM0S_KERNEL - {"ARCH_0"}, "a machine check, on x86 (MCA)"),
-        ("arm64", {"CONSOLE"}, "the architecture's own use"),
+        ("arm64", {"CONSOLE"}, "architecture-specific"),
     ],
 )
 def test_the_holders_are_those_of_the_machine(

@@ -256,7 +256,7 @@ def test_an_overflow_is_reported_and_the_watch_goes_on(
         ours, port = connect(peer, watch)
         server.xen.fail_next(0, "read", errno.EFBIG)
         peer.notify(ours)
-        lost = "the ring overflowed and events were lost, of any of these ports:"
+        lost = "the ring overflowed and events were lost; any of these ports may have lost some:"
         assert watch.error_line() == f"Warning: {lost} {port}"
         peer.notify(ours)
         assert watch.end() == (0, "event\n", "")
@@ -280,7 +280,7 @@ def test_a_domain_that_is_destroyed_ends_its_watch(own_server: ServerProcess) ->
         own_server.xen.destroy_domain(4)
         ended = watch.end()
     assert (ended.status, ended.output) == (1, "")
-    assert ended.errors.endswith("No such device\nHint: the domain of this fake is no more\n")
+    assert ended.errors.endswith("No such device\nHint: this domain of the fake no longer exists\n")
 
 
 @pytest.mark.backends("real")

@@ -457,7 +457,7 @@ def test_the_handles_of_a_destroyed_domain_say_so(call: Callable[[EventChannel],
         assert channel.poll(0) == select.POLLERR
         with refused(errno.ENODEV) as caught:
             call(channel)
-        assert caught.value.__notes__ == ["the domain of this fake is no more"]
+        assert caught.value.__notes__ == ["this domain of the fake no longer exists"]
     xen.check_clean()
     assert repr(guest) == f"<Domain {guest.domid} destroyed>"
 

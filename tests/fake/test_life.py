@@ -107,7 +107,7 @@ def test_the_handles_say_that_their_domain_is_no_more(
         assert channel.poll(0) == select.POLLERR
         with refused(errno.ENODEV) as caught:
             channel.notify(9)
-        assert caught.value.__notes__ == ["the domain of this fake is no more"]
+        assert caught.value.__notes__ == ["this domain of the fake no longer exists"]
     assert repr(guest) == f"<Domain 1 {how}>"
 
 

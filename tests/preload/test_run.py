@@ -263,7 +263,7 @@ def test_no_folder_for_the_socket_is_an_error(tmp_path: Path) -> None:
     # No file can be written anywhere.
     ended = shell("ulimit -f 0; exec xenevtchn fake run true", device="")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "set TMPDIR to a folder that can be written" in ended.stderr
+    assert "set TMPDIR to a writable folder" in ended.stderr
     # No socket has so long a path.
     folder = tmp_path / ("x" * 100)
     folder.mkdir()

@@ -1,1 +1,1 @@
-"""The commands: a module each, loaded when it is asked for, and what only one of them needs."""
+"""The commands, a module each, loaded when it is used; and the parts that only one needs."""

@@ -21,9 +21,9 @@ def bind_virq(
 ) -> None:
     """Bind VIRQ, a name or a number, and show its events.
 
-    The first line says which port it became; then there is a line for each event, with its time,
-    port and source, until Ctrl-C, --count or --timeout. `xenevtchn virqs` lists the VIRQs. Each
-    can be bound once in a domain.
+    The first line names the VIRQ's port. Then there is a line for each event, with its time, port
+    and source, until Ctrl-C, --count or --timeout. `xenevtchn virqs` lists the VIRQs. Each can be
+    bound once in a domain.
     """
     limits = Limits(count, timeout)
     now = formats.clock(formats.LOCALTIME)

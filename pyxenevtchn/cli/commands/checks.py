@@ -1,6 +1,6 @@
 """The contract of an event-channel device, in checks that are safe on any machine.
 
-Each uses handles and loopback pairs of its own, and VIRQs and static ports that no machine has.
+Each uses its own handles and loopback pairs, and VIRQs and static ports that no machine has.
 """
 
 import errno
@@ -13,19 +13,19 @@ from ...abi import DOMID_SELF, NR_VIRQS, UINT32_MAX
 from ...channel import EventChannel
 from ...errors import ChannelClosed
 
-# Far longer than a delivery takes, in seconds.
+# In seconds: far longer than a delivery takes.
 _LATE = 5.0
 
-# More than the ring has at first.
+# More ports than the ring has entries at first.
 _MANY = 100
 
 
 class CheckFailed(Exception):
-    """The device does not do what it has to; the text says what."""
+    """The device does not do what it must; the text says how it fails."""
 
 
 class Pair:
-    """Two handles and connected ports of theirs, with nothing pending."""
+    """Two handles, each with a port, connected with each other; no event is pending."""
 
     def __init__(self, near: EventChannel, far: EventChannel) -> None:
         self.near: EventChannel = near
@@ -36,7 +36,7 @@ class Pair:
         far.unmask(self.far_port)
 
     def is_quiet(self) -> bool:
-        """Tell whether the far end has no event; what was sent before would be there first."""
+        """Return whether the far end has no event; an event sent before would arrive first."""
         self.far.notify(self.far_port)
         _expect(self.near, self.near_port)
         self.near.unmask(self.near_port)
@@ -46,11 +46,11 @@ class Pair:
 def starts_with_an_event(device: str) -> None:
     """A connection starts with one event, which nobody sent."""
     with _pair(device) as pair:
-        _check(pair.is_quiet(), "there was a second one")
+        _check(pair.is_quiet(), "there was a second event")
 
 
 def notifies(device: str) -> None:
-    """An event reaches the other end, both ways."""
+    """An event reaches the other end, in both directions."""
     with _pair(device) as pair:
         pair.near.notify(pair.near_port)
         _expect(pair.far, pair.far_port)
@@ -59,28 +59,28 @@ def notifies(device: str) -> None:
 
 
 def polls(device: str) -> None:
-    """Poll tells when there is something to read, and reading when there is not."""
+    """Poll reports a pending event, and a read without one fails with EAGAIN."""
     with _pair(device) as pair:
-        _check(pair.far.poll(0) == 0, "it said so before the event")
+        _check(pair.far.poll(0) == 0, "it reported an event before there was one")
         _refused(errno.EAGAIN, pair.far.read)
         pair.near.notify(pair.near_port)
-        _check(pair.far.poll(_LATE) == select.POLLIN, "it did not say so")
+        _check(pair.far.poll(_LATE) == select.POLLIN, "it did not report the event")
         _expect(pair.far, pair.far_port)
-        _check(pair.far.poll(0) == 0, "it said so after the event")
+        _check(pair.far.poll(0) == 0, "it reported an event that had been read")
 
 
 def merges(device: str) -> None:
-    """Events of a masked port are one, which comes when it is unmasked."""
+    """Events of a masked port become one, which is delivered when it is unmasked."""
     with _pair(device) as pair:
         pair.near.notify(pair.near_port)
         _expect(pair.far, pair.far_port)
         for _ in range(3):
             pair.near.notify(pair.near_port)
-        _check(pair.is_quiet(), "an event came while the port was masked")
+        _check(pair.is_quiet(), "an event was delivered while the port was masked")
         pair.far.unmask(pair.far_port)
         _expect(pair.far, pair.far_port)
         pair.far.unmask(pair.far_port)
-        _check(pair.is_quiet(), "more than one came")
+        _check(pair.is_quiet(), "more than one was delivered")
 
 
 def carries_many(device: str) -> None:
@@ -107,7 +107,7 @@ def keeps_apart(device: str) -> None:
 
 
 def connects_again(device: str) -> None:
-    """A port has one peer, and is free for another when that has gone."""
+    """A port has one peer; when that is gone, another can connect."""
     with _pair(device) as pair:
         address = (DOMID_SELF, pair.near_port)
         _refused(errno.EINVAL, lambda: pair.far.bind_interdomain(*address))
@@ -119,18 +119,18 @@ def connects_again(device: str) -> None:
 
 
 def resets(device: str) -> None:
-    """Recovery empties the ring, and the ports go on."""
+    """Recovery empties the ring, and the ports still work."""
     with _pair(device) as pair:
         pair.near.notify(pair.near_port)
         _check(pair.far.poll(_LATE) == select.POLLIN, "no event came")
-        _check(pair.far.recover() == {pair.far_port}, "it named other ports than its own")
+        _check(pair.far.recover() == {pair.far_port}, "it returned other ports than its own")
         _check(pair.is_quiet(), "an event was left")
         pair.near.notify(pair.near_port)
         _expect(pair.far, pair.far_port)
 
 
 def restricts(device: str) -> None:
-    """A restricted handle binds nothing outside its domain, and goes on working."""
+    """A restricted handle binds nothing outside its domain, and its ports still work."""
     with _pair(device) as pair:
         _refused(errno.EINVAL, lambda: pair.far.restrict_domid(0))
         pair.far.restrict_domid(1)
@@ -147,7 +147,7 @@ def refuses_virqs(device: str) -> None:
 
 
 def refuses_static_ports(device: str) -> None:
-    """A static port beyond any that there can be is refused."""
+    """A static port higher than any that can exist is refused."""
     with EventChannel.open(device) as channel:
         _refused((errno.ENOMEM, errno.ENOSYS), lambda: channel.bind_static(UINT32_MAX))
 
@@ -170,7 +170,7 @@ def wakes(device: str) -> None:
         waits.wait()
         channel.close()
         thread.join()
-    _check(ended == ["closed"], "it went on waiting")
+    _check(ended == ["closed"], "it was not woken")
 
 
 CHECKS: tuple[Callable[[str], None], ...] = (
@@ -208,17 +208,17 @@ def _check(fact: object, otherwise: str) -> None:
 
 
 def _expect(channel: EventChannel, *ports: int) -> None:
-    """Have these events come, in any order, and no other."""
+    """Check that these events arrive, in any order, and no others."""
     missing = set(ports)
     while missing:
         came = channel.wait(_LATE)
-        _check(came, f"{len(missing)} of {len(ports)} events did not come within {_LATE:g} s")
-        _check(missing.issuperset(came), f"an event came on one of {came}, which nobody sent")
+        _check(came, f"{len(missing)} of {len(ports)} events did not arrive within {_LATE:g} s")
+        _check(missing.issuperset(came), f"an event that nobody sent arrived on one of {came}")
         missing.difference_update(came)
 
 
 def _refused(numbers: int | Iterable[int], call: Callable[[], object]) -> None:
-    """Have a call fail with this errno, or one of these."""
+    """Check that a call fails with this errno, or with one of these."""
     wanted = {numbers} if isinstance(numbers, int) else set(numbers)
     names = " or ".join(sorted(errno.errorcode[number] for number in wanted))
     try:
@@ -227,4 +227,4 @@ def _refused(numbers: int | Iterable[int], call: Callable[[], object]) -> None:
         if error.errno not in wanted:
             raise CheckFailed(f"{error.strerror}, not {names}") from error
     else:
-        raise CheckFailed(f"it worked, but {names} was due")
+        raise CheckFailed(f"it succeeded instead of failing with {names}")

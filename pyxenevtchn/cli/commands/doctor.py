@@ -17,13 +17,13 @@ from .findings import Finding, examine
 @device_option
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
-    """Tell whether the device can be used, and what to do if not.
+    """Check whether the device can be used, and what to do if not.
 
-    It looks at the kernel, Xen, the domain, the driver, the node and its permissions, opens the
-    device, and tells whether the kernel knows BIND_STATIC, and which VIRQs this domain has bound.
-    It touches nobody's port. The exit status is 0 only when the device can be used.
+    It checks the kernel, Xen, the domain, the driver, the node and its permissions, and opens the
+    device. It also tells whether the kernel supports BIND_STATIC, and which VIRQs this domain has
+    bound. It changes no port. The exit status is 0 only if the device can be used.
 
-    The object of --json, each finding by its name and its hint where there is one:
+    The object of --json, with each finding under its name; the hint is null if there is none:
 
     \b
     {"version": "0.1.0", "python": "CPython 3.11.2", "machine": "x86_64",
@@ -31,8 +31,8 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
      "findings": {"xen": {"ok": true, "text": "...", "hint": null}, ...}}
 
     The version is that of pyxenevtchn. The names are kernel, xen, domain, driver, node, open,
-    bind_static and ports, and device for a fake; what cannot be known is left out.
-    """  # noqa: D301 - click's mark of what is not to be wrapped
+    bind_static and ports, and device for a fake; those that are not known are left out.
+    """  # noqa: D301 - click's mark of a paragraph not to wrap
     findings = list(examine(device))
     usable = any(finding.name == "open" and finding.ok for finding in findings)
     if as_json:

@@ -1,4 +1,4 @@
-"""xenevtchn fake: a hypervisor for many processes on one machine without Xen, and its controls."""
+"""xenevtchn fake: a fake hypervisor for several processes, and its controls."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ from ...fake.server import server
 from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
 from ..ending import end_by
-from ..options import DOMAIN
+from ..options import DOMAIN, named_device
 from ..root import Group
 from . import program
 from .fake_controls import CONTROLS
@@ -33,16 +33,16 @@ def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) 
     except OSError:
         mode = os.O_RDONLY
     if mode == os.O_RDONLY:
-        raise click.BadParameter(f"no descriptor {fd} is open for writing", ctx, param)
+        raise click.BadParameter(f"descriptor {fd} is not open for writing", ctx, param)
     return fd
 
 
 @click.group(cls=Group)
 def fake() -> None:
-    """Play Xen for several processes: a hypervisor behind a socket.
+    """Serve a fake Xen to several processes, through a socket.
 
-    Any process opens a handle in a domain of it by the device name fake:unix:PATH?domid=N; and any
-    program by /dev/xen/evtchn, where `xenevtchn fake run` runs it.
+    A process opens a handle in one of its domains by the device name fake:unix:PATH?domid=N. Any
+    program that `xenevtchn fake run` runs does so by /dev/xen/evtchn.
     """
 
 
@@ -58,7 +58,7 @@ for _control in CONTROLS:
     type=click.IntRange(min=0),
     callback=_check_writable,
     metavar="FD",
-    help="Write a newline to this descriptor, and close it, when clients can come.",
+    help="Write a newline to this descriptor and close it when clients can connect.",
 )
 @click.pass_context
 def serve(
@@ -66,9 +66,9 @@ def serve(
 ) -> None:
     """Serve a new hypervisor with a dom0.
 
-    It goes on until Ctrl-C or SIGTERM. One line on standard output says when clients can come. Only
-    the user who serves and root can. A client's ports are closed when its process ends; when the
-    server ends, its clients' handles fail with ECONNRESET.
+    It runs until Ctrl-C or SIGTERM. It writes one line to standard output when clients can connect.
+    Only the same user and root can connect. A client's ports are closed when its process ends; when
+    the server ends, its clients' handles fail with ECONNRESET.
     """
     path = socket_path(ctx, path)
 
@@ -92,23 +92,24 @@ def serve(
 @click.option(
     "--check",
     is_flag=True,
-    help="Fail where the program leaves handles open, or would make a kernel crash.",
+    help="Fail if the program leaves handles open, or would crash a real kernel.",
 )
 @click.argument("command", metavar="PROGRAM [ARGUMENT]...", nargs=-1, required=True)
 @click.pass_context
 def run(
     ctx: click.Context, path: str | None, domid: int | None, check: bool, command: tuple[str, ...]
 ) -> None:
-    """Run any program with a /dev/xen/evtchn that is a fake.
+    """Run a program with a fake /dev/xen/evtchn.
 
-    It is one of a server, or of a new hypervisor that ends with the program. Then the handles that
-    were left open are named on standard error: those of processes that ended without closing them,
-    or go on. The program has to be linked dynamically. The processes that it starts see the fake
-    too, signals go to the program, and its exit status is this command's.
+    The fake belongs to a server, or else to a new hypervisor that ends with the program. A new
+    hypervisor reports handles that are left open on standard error: those of processes that ended
+    without closing them, or that still run. The program must be dynamically linked. The processes
+    that it starts see the fake too. Signals are passed to the program, and its exit status becomes
+    that of this command.
 
-    In what is run, the other `xenevtchn fake` commands need no --socket.
+    In the program, the other `xenevtchn fake` commands do not need --socket.
     """
-    place, domain = parse_device(ctx.obj or os.environ.get(DEVICE_VARIABLE) or "")
+    place, domain = parse_device(named_device(ctx))
     if path is None:
         path, domid = place, domain if domid is None else domid
     executable = program.find(command[0])
@@ -117,19 +118,19 @@ def run(
     device = base.pop(DEVICE_VARIABLE, None) or DEFAULT_DEVICE
     if place is None and device != DEFAULT_DEVICE:
         raise click.ClickException(
-            f"{DEVICE_VARIABLE} is {device!r}, and Python programs would use that: unset it, for"
-            f" here {DEFAULT_DEVICE} is the fake"
+            f"{DEVICE_VARIABLE} is {device!r}, and Python programs would use that: unset it. Here"
+            f" {DEFAULT_DEVICE} is the fake"
         )
     if path is not None:
         if check:
-            raise click.UsageError("--check is for a hypervisor of the program's own", ctx)
+            raise click.UsageError("--check needs a new hypervisor, not that of a server", ctx)
         RemoteHypervisor(path).ports(0)
-        mask = program.keep_signals()
+        mask = program.block_signals()
         environment = preload.environment(base, path, domid or 0)
         status = program.wait(program.start(executable, command, environment, mask))
         RemoteHypervisor(path).ports(0)
         ctx.exit(status)
-    mask = program.keep_signals()
+    mask = program.block_signals()
     bugs: list[str] = []
 
     def say_bug(text: str) -> None:
@@ -157,7 +158,7 @@ def _folder() -> Iterator[str]:
     try:
         folder = tempfile.TemporaryDirectory(prefix="xenevtchn-")
     except OSError as error:
-        error.add_note("the server's socket goes there: set TMPDIR to a folder that can be written")
+        error.add_note("the server's socket is created there: set TMPDIR to a writable folder")
         raise
     with folder as name:
         yield name

@@ -1,4 +1,4 @@
-"""The controls of a fake hypervisor that is served: what `xenevtchn fake` has besides itself."""
+"""The commands of `xenevtchn fake` that control a fake hypervisor that is served."""
 
 import errno
 
@@ -19,13 +19,13 @@ from .fake_options import on_server, socket_option, socket_path
     "domid",
     type=DOMAIN,
     metavar="DOMID",
-    help="Where [default: dom0, or for a global VIRQ the domain that handles it].",
+    help="Its domain [default: dom0, or for a global VIRQ the domain that handles it].",
 )
 @on_server
 def raise_virq(server: RemoteHypervisor, virq: int, domid: int | None) -> None:
     """Raise a VIRQ, as Xen does.
 
-    VIRQ is a name or a number. Where nobody has bound it nothing happens.
+    VIRQ is a name or a number. If it is not bound, nothing happens.
     """
     server.raise_virq(virq, domid)
 
@@ -35,7 +35,7 @@ def raise_virq(server: RemoteHypervisor, virq: int, domid: int | None) -> None:
 @click.argument("domid", type=DOMAIN)
 @on_server
 def set_virq_handler(server: RemoteHypervisor, virq: int, domid: int) -> None:
-    """Have a global VIRQ go to a domain.
+    """Make a domain the handler of a global VIRQ.
 
     VIRQ is a name or a number.
     """
@@ -44,17 +44,18 @@ def set_virq_handler(server: RemoteHypervisor, virq: int, domid: int) -> None:
 
 @click.command()
 @click.argument("domid", type=DOMAIN, required=False)
-@click.option("-n", "--most", type=click.IntRange(0), metavar="N", help="Of N events at most.")
+@click.option("-n", "--most", type=click.IntRange(0), metavar="N", help="Deliver at most N events.")
 @click.option(
     "--storm",
     is_flag=True,
-    help="As in a flood: what is unmasked from now on comes with the next delivery.",
+    help="As in a flood: ports that are unmasked meanwhile stay masked until the next delivery.",
 )
 @on_server
 def deliver(server: RemoteHypervisor, domid: int | None, most: int | None, *, storm: bool) -> None:
-    """Let the events come that wait, and print how many were for handles.
+    """Deliver the waiting events, and print how many were for handles.
 
-    They wait where the server has --delivery manual. It is those of the domain DOMID, or of all.
+    Events wait if the server has --delivery manual. Without DOMID, those of all domains are
+    delivered.
     """
     click.echo(server.deliver(domid, most, storm=storm))
 
@@ -67,13 +68,13 @@ def deliver(server: RemoteHypervisor, domid: int | None, most: int | None, *, st
     default=GUEST_PORTS,
     show_default=True,
     metavar="N",
-    help="The highest port that it can have: xl's max_event_channels.",
+    help="The highest port that it can have, max_event_channels in xl.",
 )
 @on_server
 def create_domain(server: RemoteHypervisor, domid: int | None, max_ports: int) -> None:
     """Create a domain and print its domid.
 
-    It is DOMID, or the next one that none has had.
+    It is DOMID, or the next one that has never been used.
     """
     click.echo(server.create_domain(domid, max_ports))
 
@@ -83,7 +84,7 @@ def create_domain(server: RemoteHypervisor, domid: int | None, max_ports: int) -
 @click.argument("other", type=ADDRESS)
 @on_server
 def connect_static(server: RemoteHypervisor, one: tuple[int, int], other: tuple[int, int]) -> None:
-    """Make a channel of two static ports, for BIND_STATIC.
+    """Connect two static ports, for BIND_STATIC.
 
     ONE and OTHER are each a domain and a free port of it, DOM:PORT.
     """
@@ -121,7 +122,7 @@ def unpause_domain(server: RemoteHypervisor, domid: int) -> None:
 @click.argument("domid", type=DOMAIN)
 @on_server
 def checkpoint_domain(server: RemoteHypervisor, domid: int) -> None:
-    """Save a domain and let it go on: everything survives."""
+    """Save a domain and let it continue: everything survives."""
     server.checkpoint_domain(domid)
 
 
@@ -129,7 +130,7 @@ def checkpoint_domain(server: RemoteHypervisor, domid: int) -> None:
 @click.argument("domid", type=DOMAIN)
 @on_server
 def save_domain(server: RemoteHypervisor, domid: int) -> None:
-    """Save a domain: it is gone, until it is restored."""
+    """Save a domain: it does not exist until it is restored."""
     server.save_domain(domid)
 
 
@@ -139,8 +140,8 @@ def save_domain(server: RemoteHypervisor, domid: int) -> None:
 def restore_domain(server: RemoteHypervisor, domid: int) -> None:
     """Restore the domain that was saved as DOMID, and print its new domid.
 
-    Its handles have lost their ports and do not know it: a real kernel crashes when they are let
-    go. The server says so on standard error.
+    Its handles have lost their ports and do not know it: a real kernel crashes when they are
+    closed. The server reports that on standard error.
     """
     click.echo(server.restore_domain(domid))
 
@@ -149,16 +150,16 @@ def restore_domain(server: RemoteHypervisor, domid: int) -> None:
 @click.argument("domid", type=DOMAIN)
 @on_server
 def shutdown_domain(server: RemoteHypervisor, domid: int) -> None:
-    """Let a domain shut itself down."""
+    """Make a domain shut itself down."""
     server.shutdown_domain(domid)
 
 
 @click.command("crash-domain")
 @click.argument("domid", type=DOMAIN)
-@click.option("--preserve", is_flag=True, help="Leave it as it is, with its ports.")
+@click.option("--preserve", is_flag=True, help="Preserve the domain, with its ports.")
 @on_server
 def crash_domain(server: RemoteHypervisor, domid: int, *, preserve: bool) -> None:
-    """Let a domain's kernel crash."""
+    """Make a domain's kernel crash."""
     server.crash_domain(domid, preserve=preserve)
 
 
@@ -171,20 +172,24 @@ def crash_domain(server: RemoteHypervisor, domid: int, *, preserve: bool) -> Non
 @socket_option
 @click.pass_context
 def fail_next(ctx: click.Context, operation: str, error: str, domid: int, path: str | None) -> None:
-    """Make the next such call of a handle fail.
+    """Make the next OPERATION of a handle fail with ERRNO.
 
-    OPERATION is a request of the driver, read or write; ERRNO a name, ENOSPC say, or a number.
+    OPERATION is a request of the driver, read or write. ERRNO is a name, such as ENOSPC, or a
+    number.
     """
     number = getattr(errno, error, None) or (int(error) if error.isdecimal() else 0)
     if not number:
-        raise click.BadParameter(f"{error!r} is no errno", ctx, param_hint="ERRNO")
+        raise click.BadParameter(f"{error!r} is not an errno", ctx, param_hint="ERRNO")
     RemoteHypervisor(socket_path(ctx, path)).fail_next(domid, operation, number)
 
 
 @click.command("check-clean")
 @on_server
 def check_clean(server: RemoteHypervisor) -> None:
-    """Check that no handle is open and no port bound; else say what was left, and fail."""
+    """Check that no handle is open and no port is bound.
+
+    If one is, list what is left and fail.
+    """
     try:
         server.check_clean()
     except AssertionError as error:

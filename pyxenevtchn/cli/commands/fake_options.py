@@ -1,4 +1,4 @@
-"""Options that say what a fake hypervisor is, for who makes one, and where, for who asks one."""
+"""Options that configure a new fake hypervisor, and that name the socket of a served one."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ from ...fake.model.configuration import ABIS, DELIVERIES, MACHINES, POLICIES
 from ...fake.names import PREFIX, parse
 from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
-from ..options import F
+from ..options import F, named_device
 
 if TYPE_CHECKING:
     VersionType = click.ParamType[tuple[int, int]]
@@ -23,19 +23,19 @@ else:  # click 8.2 has no generic types
 
 
 def socket_option(command: F) -> F:
-    """Give a command ``--socket``."""
+    """Add ``--socket`` to a command."""
     return click.option(
         "--socket",
         "path",
         type=click.Path(),
         callback=_check_path,
         metavar="PATH",
-        help=f"The server's socket [default: that of the device, where it is {PREFIX}unix:PATH].",
+        help=f"The server's socket [default: that of the device, if it is {PREFIX}unix:PATH].",
     )(command)
 
 
 def on_server(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command ``--socket``; it gets that server's hypervisor as its first argument."""
+    """Add ``--socket`` to a command, which gets the server's hypervisor as first argument."""
 
     @functools.wraps(command)
     @click.pass_context
@@ -46,15 +46,14 @@ def on_server(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def socket_path(ctx: click.Context, path: str | None) -> str:
-    """Return the socket that was named, or else that of the device that was.
+    """Return the socket that was named, or else that of the named device.
 
     Raises:
-        click.UsageError: neither was.
+        click.UsageError: neither names a socket.
     """
     if path is not None:
         return path
-    named = ctx.obj, os.environ.get(DEVICE_VARIABLE), os.environ.get(preload.VARIABLE)
-    found = parse_device(next(filter(None, named), ""))[0]
+    found = parse_device(named_device(ctx) or os.environ.get(preload.VARIABLE, ""))[0]
     if found is None:
         raise click.UsageError(
             f"name the server's socket: --socket PATH, or {DEVICE_VARIABLE}={PREFIX}unix:PATH", ctx
@@ -63,14 +62,14 @@ def socket_path(ctx: click.Context, path: str | None) -> str:
 
 
 def _check_path(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
-    # In a device's name what follows a question mark is the domain's.
+    # In a device's name, a question mark begins the domain.
     if path is not None and (not path or "?" in path):
-        raise click.BadParameter(f"{path!r} is no path of {PREFIX}unix:PATH", ctx, param)
+        raise click.BadParameter(f"{path!r} cannot be the path of {PREFIX}unix:PATH", ctx, param)
     return path
 
 
 def parse_device(device: str) -> tuple[str | None, int]:
-    """Return the socket and the domid that a device's name has; None and 0 where it has none."""
+    """Return the socket and the domid in a device's name; None and 0 if it has none."""
     return parse(device) if device.startswith(PREFIX) else (None, 0)
 
 
@@ -82,17 +81,17 @@ class Version(VersionType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
-        """Split it."""
+        """Return the two numbers."""
         if isinstance(value, tuple):
-            return value  # click hands in what this has converted already
+            return value  # click passes in a converted value
         match = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})", str(value))
         if not match:
-            self.fail(f"{value!r} is no version such as 6.12", param, ctx)
+            self.fail(f"{value!r} is not a version such as 6.12", param, ctx)
         return int(match[1]), int(match[2])
 
 
 def hypervisor_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what a Hypervisor is; it gets that as ``hypervisor``."""
+    """Add the options that configure a Hypervisor to a command, which gets it as ``hypervisor``."""
 
     @functools.wraps(command)
     def with_hypervisor(*arguments: object, **options: Any) -> None:  # noqa: ANN401 - click's
@@ -130,34 +129,33 @@ _OPTIONS = (
         type=click.Choice(MACHINES),
         default="pv",
         show_default=True,
-        help="The kind of dom0, which says what its kernel holds.",
+        help="The kind of dom0, on which it depends what its kernel has bound.",
     ),
     click.option(
         "--abi",
         type=click.Choice(ABIS),
         default="fifo",
         show_default=True,
-        help="Xen's ABI of events: 2l has 4096 ports.",
+        help="Xen's event-channel ABI; 2l has 4096 ports.",
     ),
     click.option(
         "--delivery",
         type=click.Choice(DELIVERIES),
         default="immediate",
         show_default=True,
-        help="When events come: at once, at `fake deliver`, or at once but in any order.",
+        help="When events are delivered: at once, by `fake deliver`, or at once in random order.",
     ),
     click.option(
         "--seed",
         type=click.IntRange(0),
         metavar="N",
-        help="What the order of shuffled events follows [default: a new one, said on standard"
-        " error].",
+        help="The seed of the random order [default: a new one, written to standard error].",
     ),
     click.option(
         "--xsm",
         type=click.Choice(POLICIES),
         default="dummy",
         show_default=True,
-        help="Xen's policy: under silo domains connect with dom0 alone.",
+        help="Xen's policy: under silo, domains can connect only to dom0.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a doctor looks at: Xen, the kernel, the driver, its node. It touches nobody's port."""
+"""What doctor checks: Xen, the kernel, the driver, its node. It changes no port."""
 
 import errno
 import os
@@ -14,16 +14,17 @@ from ...channel import EventChannel
 from ...device import Device
 from ...opening import open_device
 from ..options import is_fake
+from ..output import reason
 
 
 class Finding(NamedTuple):
-    """What was found about one thing.
+    """The result of one check.
 
     Attributes:
-        name: the thing.
+        name: what was checked.
         ok: whether it is as it should be.
         text: what was found.
-        hint: what to do about it, where it is not ok.
+        hint: what to do, if it is not ok.
     """
 
     name: str
@@ -33,14 +34,14 @@ class Finding(NamedTuple):
 
 
 def examine(device: str, root: Path = Path("/")) -> Iterator[Finding]:
-    """Look at everything that an open of the device depends on, and open it.
+    """Check everything that an open of the device depends on, and open it.
 
     Args:
         device: the device's name.
-        root: where proc and sys are.
+        root: the folder with proc and sys.
 
     Yields:
-        The findings; the one called "open" tells whether the device can be used.
+        The findings; the one named "open" says whether the device can be used.
     """
     fake = is_fake(device)
     yield Finding("kernel", ok=True, text=f"Linux {platform.release()}")
@@ -66,11 +67,11 @@ def _xen(hypervisor: Path, proc: Path) -> Finding:
         guest = _read(hypervisor / "guest_type")
         return Finding("xen", ok=True, text=f"Xen {number}{f', a {guest} domain' if guest else ''}")
     if proc.is_dir():
-        return Finding("xen", ok=True, text=f"Xen, its version unknown: {hypervisor} is not there")
+        return Finding("xen", ok=True, text=f"Xen, version unknown: {hypervisor} does not exist")
     return Finding(
         "xen",
         ok=False,
-        text=f"this machine runs under {kind or 'no hypervisor that says so'}, not Xen",
+        text=f"this machine runs under {kind or 'no known hypervisor'}, not Xen",
         hint="boot under Xen, or use the fake: XENEVTCHN_DEVICE=fake:",
     )
 
@@ -124,28 +125,27 @@ def _node(path: Path, minor: int | None) -> Finding:
         return Finding("node", ok=False, text=f"{text}: no device", hint="name the driver's node")
     if minor is not None and status.st_rdev != os.makedev(10, minor):
         numbers = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
-        hint = f"the driver's is 10,{minor}: mknod {path} c 10 {minor}"
+        hint = f"the driver's numbers are 10,{minor}: mknod {path} c 10 {minor}"
         return Finding("node", ok=False, text=f"{text}: device {numbers}", hint=hint)
     if not os.access(path, os.R_OK | os.W_OK):
-        hint = f"run as root, or give user {os.getuid()} read and write access (a udev rule)"
-        return Finding("node", ok=False, text=f"{text}: not for user {os.getuid()}", hint=hint)
+        user = os.getuid()
+        hint = f"run as root, or give user {user} read and write access (a udev rule)"
+        return Finding("node", ok=False, text=f"{text}: no access for user {user}", hint=hint)
     return Finding("node", ok=True, text=text)
 
 
 def _open(device: str) -> Iterator[Finding]:
     try:
         with EventChannel.open(device) as channel:
-            # Not every file that opens is the driver: a request without an effect tells.
-            knows_static = _knows_static(channel)
+            # Not every file that opens is the driver: check by a request that has no effect.
+            has_static = _has_bind_static(channel)
         with closing(open_device(device)) as opened:
             ports = _ports(opened)
     except (OSError, ValueError) as error:
-        text = error.strerror if isinstance(error, OSError) else None
-        notes: list[str] = getattr(error, "__notes__", [])
-        yield Finding("open", ok=False, text=text or str(error), hint="; ".join(notes) or None)
+        yield Finding("open", ok=False, text=reason(error), hint=_hint(error))
         return
     yield Finding("open", ok=True, text=f"{device} can be opened")
-    text = "this kernel knows it" if knows_static else "this kernel lacks it: Linux 6.6 has it"
+    text = "supported" if has_static else "not supported by this kernel: it needs Linux 6.6"
     yield Finding("bind_static", ok=True, text=text)
     yield ports
 
@@ -154,16 +154,15 @@ def _ports(device: Device) -> Finding:
     try:
         table = device.port_table()
     except OSError as error:
-        hint = "; ".join(getattr(error, "__notes__", ())) or None
-        return Finding("ports", ok=True, text=f"not known: {error.strerror}", hint=hint)
+        return Finding("ports", ok=True, text=f"not known: {reason(error)}", hint=_hint(error))
     bound = [(virq_name(port.virq), port.port) for port in table if port.virq is not None]
     virqs = ", ".join(f"{name} (port {port})" for name, port in bound) or "none"
-    text = f"this domain has {len(table)}; the VIRQs: {virqs}"
+    text = f"this domain has {len(table)}; its VIRQs: {virqs}"
     return Finding("ports", ok=True, text=text)
 
 
-def _knows_static(channel: EventChannel) -> bool:
-    """Ask for a static port far beyond any that there can be: where it is known, for ENOMEM."""
+def _has_bind_static(channel: EventChannel) -> bool:
+    """Probe for BIND_STATIC with an impossible port: ENOMEM means that it is supported."""
     try:
         channel.bind_static(UINT32_MAX)
     except OSError as error:
@@ -172,6 +171,10 @@ def _knows_static(channel: EventChannel) -> bool:
         if error.errno != errno.ENOMEM:
             raise
     return True
+
+
+def _hint(error: Exception) -> str | None:
+    return "; ".join(getattr(error, "__notes__", ())) or None
 
 
 def _read(path: Path) -> str:

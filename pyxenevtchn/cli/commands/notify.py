@@ -8,11 +8,11 @@ import click
 from ...channel import EventChannel
 from ..options import (
     ADDRESS,
-    SECONDS,
     STATIC_PORT,
     check_consent,
     consent_option,
     device_option,
+    interval_option,
 )
 
 
@@ -29,17 +29,9 @@ from ..options import (
     default=1,
     show_default=True,
     metavar="N",
-    help="Send so many events.",
+    help="Send N events.",
 )
-@click.option(
-    "-i",
-    "--interval",
-    type=SECONDS,
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait so long between them.",
-)
+@interval_option
 @device_option
 @click.pass_context
 def notify(  # noqa: PLR0913 - click hands in each option
@@ -54,9 +46,9 @@ def notify(  # noqa: PLR0913 - click hands in each option
 ) -> None:
     """Send an event to an unbound port, or through a static one.
 
-    It connects to the port PORT of domain DOM, notifies and lets go: the port is unbound again
-    afterwards. A port that another program holds cannot be notified, by anybody else: what it is
-    connected to hears that program alone.
+    It connects to the port PORT of domain DOM, notifies it and disconnects: then the port is
+    unbound again. A port that another program holds cannot be notified from here: its other end
+    receives events only from that program.
     """
     if (address is None) == (static_port is None):
         raise click.UsageError("name one target: DOM:PORT, or --static PORT", ctx)
@@ -81,7 +73,7 @@ def _connect(channel: EventChannel, domid: int, remote_port: int) -> int:
     except OSError as error:
         if error.errno == errno.EINVAL:
             error.add_note(
-                "a port that is connected already hears its one peer alone: notify it from the"
-                " program that holds the peer, or have the owner allocate another port"
+                "a connected port receives events only from its peer: notify it from the program"
+                " that holds the peer, or let the owner allocate another port"
             )
         raise

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from ..options import ADDRESS, SECONDS, device_option
+from ..options import ADDRESS, device_option, interval_option
 from .round_trips import ANSWER_TIMEOUT, open_trips
 
 
@@ -15,15 +15,7 @@ from .round_trips import ANSWER_TIMEOUT, open_trips
 @click.option(
     "-c", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N round trips."
 )
-@click.option(
-    "-i",
-    "--interval",
-    type=SECONDS,
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Wait so long between round trips.",
-)
+@interval_option
 @device_option
 @click.pass_context
 def ping(
@@ -33,13 +25,13 @@ def ping(
     interval: float,
     device: str,
 ) -> None:
-    """Send events around and time them.
+    """Measure round trips of events.
 
-    With DOM:PORT they go to that unbound port and back, if `xenevtchn pong` answers there. Without,
-    they go around a loopback pair: two handles of the device, connected with each other, of which
-    only the pair's own two ports are touched.
+    With DOM:PORT, events go to that unbound port and back, if `xenevtchn pong` answers there.
+    Without it, they go around a loopback pair: two handles of the device, connected with each
+    other. No other ports are used.
 
-    Without --count it goes on until Ctrl-C. The exit status is 1 if an event was lost.
+    Without --count it runs until Ctrl-C. The exit status is 1 if an event was lost.
     """
     times: list[float] = []
     sent = 0
@@ -68,7 +60,7 @@ def _statistics(name: str, sent: int, times: list[float]) -> str:
         f"{sent} sent, {len(times)} returned, {sent - len(times)} lost",
     ]
     if times:
-        # The nearest rank: a value that was measured, also for few round trips.
+        # The nearest rank: a measured value, even for few round trips.
         p99 = times[math.ceil(0.99 * len(times)) - 1]
         figures = (times[0], statistics.median(times), p99, times[-1])
         milliseconds = "/".join(f"{seconds * 1000:.3f}" for seconds in figures)

@@ -1,4 +1,4 @@
-"""xenevtchn pong: what answers a ping from another domain or program."""
+"""xenevtchn pong: answer a ping from another domain or program."""
 
 import click
 
@@ -11,11 +11,11 @@ from ..output import say
 @click.argument("domid", type=DOMID, metavar="DOM")
 @device_option
 def pong(domid: int, device: str) -> None:
-    """Allocate a port for domain DOM and answer what comes on it.
+    """Allocate a port for domain DOM and answer its events.
 
-    Until Ctrl-C, every event is answered with one. The first line says the port. In DOM,
-    `xenevtchn ping DOM:PORT` connects to it, with the domid of this domain and that port; when one
-    ping has ended, the next can come.
+    Until Ctrl-C, every event is answered with one. The first line names the port. In DOM,
+    `xenevtchn ping DOM:PORT` connects to it, with the domid of this domain and that port. When a
+    ping has ended, another can connect.
     """
     answered = 0
     with EventChannel.open(device) as channel:

@@ -20,19 +20,17 @@ from .. import interrupts
 from ..options import DOMID, device_option, is_fake
 from ..output import printable, say, say_table
 
-_INTERRUPTS = Path("/proc/interrupts")
-
 _HEAD = ("PORT", "VCPU", "STATE", "REMOTE", "IRQ", "NOTES")
 _PROGRAMS_HEAD = ("PROGRAM", "PORTS", "PIDS")
 
 
 class Program(NamedTuple):
-    """A program of this domain that has the device open; several of one name are one.
+    """A program of this domain that has the device open; programs of the same name are one.
 
     Attributes:
-        name: its name, of 15 bytes at most.
+        name: its name, at most 15 bytes.
         ports: how many ports it holds.
-        pids: its processes that have the device open, as far as this user may see.
+        pids: its processes that have the device open, if this user may see them.
     """
 
     name: str
@@ -44,9 +42,9 @@ class Table(NamedTuple):
     """What is known of a domain.
 
     Attributes:
-        domid: its number; None where it is this domain, whose number Xen does not tell.
+        domid: its domid; None for this domain on a real Xen, which does not tell it.
         ports: its ports.
-        programs: who has the device open there; None where that is not known.
+        programs: the programs there that have the device open; None if they are not known.
     """
 
     domid: int | None
@@ -61,18 +59,18 @@ class Table(NamedTuple):
 def ports(domid: int, *, as_json: bool, device: str) -> None:
     """List a domain's ports, as Xen has them.
 
-    The domain is DOMID, or this one. Xen is asked through /dev/xen/privcmd, which changes nothing:
-    it takes root, and dom0. Of a fake it is the domain that the device's name says, and what the
-    fake knows besides: who holds a port, and whether an event is pending.
+    The domain is DOMID, or this one. Xen is asked through /dev/xen/privcmd, which changes nothing
+    and needs root in dom0. With a fake, this domain is the one in the device's name, and the list
+    also tells what only a fake knows: who holds a port, and whether an event is pending.
 
     REMOTE is the other end, DOM:PORT, or the domain that may connect. IRQ is a VIRQ's number and
-    name, or a physical interrupt's number. A port whose state is xen is one of Xen's own.
+    name, or a physical interrupt's number. A port in the state xen is used by Xen itself.
 
-    After them come the programs of this domain that have the device open: how many ports each
-    name holds, by /proc/interrupts, and its processes. The kernel does not tell which ports those
-    are; the rest are its own.
+    The programs of this domain that have the device open follow: how many ports each name holds,
+    from /proc/interrupts, and its processes. The kernel does not tell which ports those are; it
+    holds the other ports itself.
 
-    The object of --json; what cannot be known is null:
+    The object of --json; what is not known is null:
 
     \b
     {"domid": 3, "ports": [{"port": 9, "state": "interdomain", "vcpu": 0,
@@ -81,10 +79,10 @@ def ports(domid: int, *, as_json: bool, device: str) -> None:
        "static": null, "virq_name": null}, ...],
      "programs": [{"name": "xenstored", "ports": 2, "pids": [812]}, ...]}
 
-    The domid is null for this domain on a real Xen, and programs for another one. The states are
-    unbound, interdomain, pirq, virq, ipi and xen; those from pending on only a fake knows.
-    """  # noqa: D301 - click's mark of what is not to be wrapped
-    # Where a fake is at the real device's path, its Xen is the one to ask.
+    The domid is null for this domain on a real Xen, and programs for another domain. The states are
+    unbound, interdomain, pirq, virq, ipi and xen. Only a fake knows the fields from pending on.
+    """  # noqa: D301 - click's mark of a paragraph not to wrap
+    # If a fake is at the real device's path, its Xen must be asked.
     name = device if is_fake(device) else os.environ.get(preload.VARIABLE, device)
     table = _fake(name, domid) if is_fake(name) else _real(name, domid)
     if as_json:
@@ -99,11 +97,10 @@ def _real(device: str, domid: int) -> Table:
     table = port_table(domid)
     if domid != DOMID_SELF:
         return Table(domid, table, None)
-    having: list[Process] = []
+    users: list[Process] = []
     with contextlib.suppress(FileNotFoundError):
-        having = processes(Path(device).stat().st_rdev)
-    counters = interrupts.parse(_INTERRUPTS.read_text(errors="surrogateescape"))
-    return Table(None, table, _programs((counter.owner for counter in counters), having))
+        users = processes(Path(device).stat().st_rdev)
+    return Table(None, table, _programs((each.owner for each in interrupts.read()), users))
 
 
 def _fake(name: str, domid: int) -> Table:
@@ -119,18 +116,18 @@ def _fake(name: str, domid: int) -> Table:
         raise click.ClickException(str(error)) from None
 
 
-def _programs(owners: Iterable[str], having: Iterable[Process] = ()) -> list[Program]:
-    """Put together, by name, the programs that hold a port each and those that have the device."""
+def _programs(owners: Iterable[str], users: Iterable[Process] = ()) -> list[Program]:
+    """Return the programs, by name: the owners of ports, and the processes with the device."""
     counts = Counter(owners)
     pids: dict[str, list[int]] = {name: [] for name in counts}
-    for process in having:
+    for process in users:
         pids.setdefault(process.name, []).append(process.pid)
     return [Program(name, counts[name], tuple(pids[name])) for name in sorted(pids)]
 
 
 def _say(table: Table) -> None:
     rows = [_row(port) for port in table.ports]
-    # On a real Xen there is nothing to note.
+    # On a real Xen there are no notes.
     width = len(_HEAD) if any(row[-1] for row in rows) else len(_HEAD) - 1
     say_table(_HEAD[:width], [row[:width] for row in rows])
     if table.programs:

@@ -1,4 +1,4 @@
-"""A program that a command runs: it gets the signals, and its end is the command's."""
+"""Run a program for a command: pass signals on to it, and return its exit status."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ import click
 from ...fake import preload
 from ...fake.preload.loader import check_preload
 
-# Not passed on: what tells of a fault here, and what stops a terminal's jobs, which is for us too.
+# Not passed on: signals of a fault here, and those of job control, which stop this process too.
 _OURS = {
     *(signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
     *(signal.SIGCONT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS),
@@ -19,18 +19,18 @@ _OURS = {
 }
 _PASSED = signal.valid_signals() - _OURS
 
-# Python ignores these, which a program would inherit.
+# Python ignores these, and the program would inherit that.
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 class NotFoundError(click.ClickException):
-    """There is no such program; the exit status is the one that a shell has for that."""
+    """There is no such program; the exit status is that of a shell."""
 
     exit_code = 127
 
 
 class NotRunError(click.ClickException):
-    """The program cannot be run; the exit status is the one that a shell has for that."""
+    """The program cannot be run; the exit status is that of a shell."""
 
     exit_code = 126
 
@@ -39,7 +39,7 @@ def find(name: str) -> str:
     """Return the path of the program that a shell would run by that name.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such program.
     """
     path = name if os.sep in name else shutil.which(name) or shutil.which(name, mode=os.F_OK)
     if path is None:
@@ -48,12 +48,12 @@ def find(name: str) -> str:
 
 
 def check(path: str) -> None:
-    """Check that the fake's object will be preloaded into the program, as far as can be known.
+    """Check that the fake's library can be preloaded into the program, if that can be known.
 
     Raises:
-        NotRunError: it will not.
+        NotRunError: it cannot.
     """
-    # What cannot be read can be executed, perhaps.
+    # A file that cannot be read may still be executable.
     with contextlib.suppress(OSError):
         try:
             check_preload(path, preload.OBJECT)
@@ -61,10 +61,10 @@ def check(path: str) -> None:
             raise NotRunError(str(error)) from None
 
 
-def keep_signals() -> set[int]:
-    """Have the signals wait for a program that is going to be run; return the mask that it gets.
+def block_signals() -> set[int]:
+    """Block the signals that are passed on to a program; return the signal mask for the program.
 
-    Threads that are started from now on hear of none.
+    Threads that are started from now on have them blocked too.
     """
     return {int(each) for each in signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED)}
 
@@ -72,16 +72,16 @@ def keep_signals() -> set[int]:
 def start(
     path: str, command: tuple[str, ...], environment: Mapping[str, str], mask: set[int]
 ) -> int:
-    """Start a program and return its process.
+    """Start a program and return its process ID.
 
     Args:
         path: the program.
         command: its name and arguments.
         environment: its environment.
-        mask: what ``keep_signals`` has returned.
+        mask: the result of ``block_signals``.
 
     Raises:
-        NotFoundError: there is none at the path.
+        NotFoundError: there is no program at the path.
         NotRunError: it cannot be executed.
     """
     try:
@@ -93,10 +93,13 @@ def start(
 
 
 def wait(process: int) -> int:
-    """Pass on to a program the signals that came since ``keep_signals``, until it has ended.
+    """Pass signals on to a program, those since ``block_signals`` included, until it has ended.
+
+    Args:
+        process: the process ID.
 
     Returns:
-        Its exit status; 128 and the signal's number where one ended it, as of a shell.
+        Its exit status; if a signal ended it, 128 plus the signal's number, as of a shell.
     """
     while True:
         came = signal.sigwaitinfo(_PASSED)
@@ -105,5 +108,5 @@ def wait(process: int) -> int:
             if ended:
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-        elif came.si_code <= 0:  # from a process: what a terminal sends, it sends to all of its job
+        elif came.si_code <= 0:  # from a process: the terminal signals the whole job itself
             os.kill(process, came.si_signo)

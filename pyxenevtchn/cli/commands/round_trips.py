@@ -1,4 +1,4 @@
-"""Round trips of events: over a loopback pair, and to whoever answers at a port."""
+"""Round trips of events: over a loopback pair, or to a port where a pong answers."""
 
 import time
 from collections.abc import Iterator
@@ -9,23 +9,23 @@ from ...abi import DOMID_SELF
 from ...channel import EventChannel
 from ..options import domid_name
 
-# A live hypervisor delivers in microseconds to milliseconds: what takes longer is lost.
+# In seconds. A live hypervisor delivers in microseconds to milliseconds: a later event is lost.
 ANSWER_TIMEOUT = 2.0
 
 
 class Trips(Protocol):
-    """Something that events go around.
+    """A route for round trips.
 
     Attributes:
-        name: the device.
-        route: the ports at the ends.
+        name: the device's name.
+        route: the ports at both ends.
     """
 
     name: str
     route: str
 
     def round_trip(self) -> float | None:
-        """Send an event there and have one back; return the seconds, None if one was lost."""
+        """Send an event and wait for one back; return the seconds, or None if one was lost."""
 
 
 class Loopback:
@@ -53,7 +53,7 @@ class Loopback:
 
 
 class Remote:
-    """A port that is connected to another domain's, or to another program's."""
+    """A port that is connected to that of another domain or program."""
 
     def __init__(self, channel: EventChannel, domid: int, remote_port: int) -> None:
         self._channel = channel
@@ -65,7 +65,7 @@ class Remote:
     def round_trip(self) -> float | None:
         """Send an event there and wait for the answer."""
         if self._late:
-            # What comes too late is no answer to the next event.
+            # A late answer must not count as the answer to the next event.
             self._channel.unmask(self._channel.wait(0))
         start = time.perf_counter()
         self._channel.notify(self._port)
@@ -79,7 +79,7 @@ class Remote:
 
 @contextmanager
 def open_trips(device: str, address: tuple[int, int] | None) -> Iterator[Trips]:
-    """Open what the events go around, to a domain's port or else over a loopback pair."""
+    """Open a route to a domain's port, or else over a loopback pair."""
     with EventChannel.open(device) as near:
         if address is not None:
             yield Remote(near, *address)
@@ -89,7 +89,7 @@ def open_trips(device: str, address: tuple[int, int] | None) -> Iterator[Trips]:
 
 
 def _connect(channel: EventChannel, domid: int, remote_port: int) -> int:
-    """Connect a port, and take the event that it starts with: that answers nobody."""
+    """Connect a port, and take the event that it starts with: it is no answer."""
     port = channel.bind_interdomain(domid, remote_port)
     channel.unmask(channel.wait(ANSWER_TIMEOUT))
     return port

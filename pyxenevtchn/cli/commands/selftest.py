@@ -1,4 +1,4 @@
-"""xenevtchn selftest: whether the device does what it has to."""
+"""xenevtchn selftest: whether the device does what it must."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import click
 
 from ...channel import EventChannel
 from ..options import device_option
-from ..output import bad, good, say
+from ..output import bad, good, reason, say
 from .checks import CHECKS, CheckFailed
 
 
@@ -14,13 +14,13 @@ from .checks import CHECKS, CheckFailed
 @device_option
 @click.pass_context
 def selftest(ctx: click.Context, device: str) -> None:
-    """Check that the device does what it has to.
+    """Check that the device does what it must.
 
-    A line for each check says ok or why it failed. Safe on a production dom0: it opens handles of
-    its own, connects ports of theirs with each other, and touches nobody else's. The exit status is
-    1 if a check failed.
+    A line for each check says ok or why it failed. This is safe on a production dom0: it opens its
+    own handles, connects their ports with each other, and uses no other ports. The exit status is 1
+    if a check failed.
     """
-    EventChannel.open(device).close()  # one message where nothing can work
+    EventChannel.open(device).close()  # one message if nothing can work
     failed = 0
     for check in CHECKS:
         reason = _failure(check, device)
@@ -41,5 +41,5 @@ def _failure(check: Callable[[str], None], device: str) -> str | None:
     except CheckFailed as error:
         return str(error)
     except (OSError, ValueError) as error:
-        return (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return reason(error)
     return None

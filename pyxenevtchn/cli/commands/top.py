@@ -6,47 +6,46 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import click
 
 from ...fake import names
 from ...fake.server.remote import RemoteHypervisor
+from .. import interrupts
 from ..events import formats
-from ..interrupts import Counter, Usage, compare, parse
+from ..interrupts import Counter, Usage, compare
 from ..options import device_option, is_fake
 from ..output import bold, printable, say, warn
 
-_INTERRUPTS = Path("/proc/interrupts")
 _INTERVAL = 1.0
 
 _CLEAR = "\x1b[H\x1b[J"
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Show the first second alone.")
+@click.option("--once", is_flag=True, help="Show only the first second.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object on each line instead.")
 @device_option
 def top(*, once: bool, as_json: bool, device: str) -> None:
     """Show who gets how many events, the busiest first.
 
-    The kernel's own counters are read each second, in /proc/interrupts: so it shows every program
-    of this domain that holds event channels, and costs none of them anything. Of fake:unix:PATH it
-    shows the programs that have it open; with ?domid=N, those in that domain.
+    It reads the kernel's counters in /proc/interrupts each second. So it shows every program of
+    this domain that holds event channels, without any cost for them. With fake:unix:PATH, it shows
+    the programs that have that fake open; with ?domid=N, those in that domain.
 
-    An owner is the name of the program that opened the handle; several of one name are one owner.
-    The total is that of its present ports, since they were bound.
+    An owner is the name of the program that opened the handle; programs of the same name are one
+    owner. The total counts the events of the owner's present ports since they were bound.
 
     On a terminal it is refreshed in place, until Ctrl-C; elsewhere there is a table each second.
 
-    The object of --json; events are those of so many seconds:
+    The object of --json; events are those in the given seconds:
 
     \b
     {"time": "...", "seconds": 1.000042,
      "owners": [{"owner": "xenstored", "ports": 2, "events": 118, "total": 20714}, ...]}
 
     It is one line.
-    """  # noqa: D301 - click's mark of what is not to be wrapped
+    """  # noqa: D301 - click's mark of a paragraph not to wrap
     read = _reader(device)
     now = formats.clock(formats.LOCALTIME)
     in_place = sys.stdout.isatty() and not (once or as_json or os.environ.get("TERM") == "dumb")
@@ -60,7 +59,7 @@ def top(*, once: bool, as_json: bool, device: str) -> None:
         else:
             lines = _table(now(), seconds, usages)
             if in_place:
-                # Plain text is as wide as it looks, so it is cut before it is coloured.
+                # Cut the text before it is coloured: only plain text is as wide as it looks.
                 size = shutil.get_terminal_size()
                 lines = [line[: size.columns] for line in lines[: size.lines - 1]]
             lines[1:2] = map(bold, lines[1:2])
@@ -73,25 +72,21 @@ def top(*, once: bool, as_json: bool, device: str) -> None:
 
 
 def _reader(device: str) -> Callable[[], list[Counter]]:
-    """Return what reads the counters of all who have the device open."""
+    """Return a function that reads the counters of all programs that have the device open."""
     if not is_fake(device):
-        if not _read_interrupts():
+        if not interrupts.read():
             warn(
-                f"{_INTERRUPTS} has no event channel (evtchn:NAME): no program of this domain holds"
-                " one, or this is no Xen; `xenevtchn doctor` tells"
+                f"{interrupts.PATH} has no event channel (evtchn:NAME): no program of this domain"
+                " holds one, or this is not Xen; see `xenevtchn doctor`"
             )
-        return _read_interrupts
+        return interrupts.read
     path, domid = names.parse(device)
     if path is None:
         raise click.ClickException(
-            "a fake in this process has no other owners: name a server's, fake:unix:PATH"
+            "a fake in this process has no other owners: name that of a server, fake:unix:PATH"
         )
     hypervisor = RemoteHypervisor(path)
     return lambda: [Counter(*row) for row in hypervisor.interrupts(domid)]
-
-
-def _read_interrupts() -> list[Counter]:
-    return parse(_INTERRUPTS.read_text(errors="surrogateescape"))
 
 
 def _table(now: formats.Time, seconds: float, usages: Sequence[Usage]) -> list[str]:

@@ -1,4 +1,4 @@
-"""xenevtchn virqs: what VIRQs there are, and which are free."""
+"""xenevtchn virqs: the VIRQs of Xen, and which are free."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from ...channel import EventChannel
 from ...fake.names import parse
 from ...fake.server.remote import RemoteHypervisor
 from ..options import device_option, is_fake
-from ..output import confirm, say_table
+from ..output import confirm, reason, say_table
 
 _GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 
@@ -20,16 +20,17 @@ _HEAD = ("NUMBER", "NAME", "SCOPE", "USUAL HOLDER", "MEANING")
 
 
 @click.command()
-@click.option("--probe", is_flag=True, help="Try which are free in this domain.")
+@click.option("--probe", is_flag=True, help="Find out which are free in this domain.")
 @device_option
 def virqs(*, probe: bool, device: str) -> None:
     """List Xen's VIRQs, their usual holders and their meanings.
 
-    A vcpu or domain VIRQ can be bound in each domain; a global one comes to dom0 alone, unless the
-    toolstack says otherwise. The usual holder is dom0's, on a machine such as this or the fake's.
+    A vcpu or domain VIRQ can be bound in each domain; a global one is raised only in dom0, unless
+    the toolstack sets another domain. The usual holder is that in dom0, on a machine such as this
+    or the fake's.
 
-    --probe binds each and unbinds it at once. It asks first on a real device: a program that starts
-    at that very moment could find its VIRQ taken.
+    --probe binds each VIRQ and unbinds it at once. On a real device it asks first: a program that
+    starts at that moment could find its VIRQ bound.
     """
     machine = _machine(device)
     rows: list[tuple[str, ...]] = [
@@ -53,10 +54,10 @@ def virqs(*, probe: bool, device: str) -> None:
 
 
 def _machine(device: str) -> Machine:
-    """Tell what kind of dom0 the device's machine has, or one like this would have."""
+    """Return the kind of dom0 that the device's machine has, or that one like it would have."""
     if is_fake(device):
         path = parse(device)[0]
-        with contextlib.suppress(OSError):  # nobody serves there
+        with contextlib.suppress(OSError):  # no server there
             return RemoteHypervisor(path).configuration().machine if path else "pv"
         return "pv"
     if os.uname().machine == "aarch64":
@@ -82,7 +83,7 @@ def _probe(device: str) -> dict[Virq, str]:
                 channel.unbind(channel.bind_virq(virq))
                 states[virq] = "free"
             except OSError as error:
-                states[virq] = _STATES.get(error.errno or 0, error.strerror or str(error))
+                states[virq] = _STATES.get(error.errno or 0, reason(error))
     return states
 
 

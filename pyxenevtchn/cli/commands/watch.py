@@ -51,7 +51,7 @@ from ..options import (
     help="A port that Xen set up at boot.",
 )
 @consent_option
-@click.option("--banner", is_flag=True, help="First write which port each source became.")
+@click.option("--banner", is_flag=True, help="First write the port of each source.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object on each line.")
 @click.option("--format", "template", metavar="FORMAT", help="Write events in this format.")
 @click.option("--localtime", "clock", flag_value=formats.LOCALTIME, help="Local time, the default.")
@@ -60,7 +60,7 @@ from ..options import (
     "--monotonic",
     "clock",
     flag_value=formats.MONOTONIC,
-    help="Seconds of the monotonic clock, since the boot.",
+    help="Seconds of the monotonic clock, since boot.",
 )
 @click.option("--rate", is_flag=True, help="Write a summary of each second instead of the events.")
 @click.option(
@@ -75,7 +75,7 @@ from ..options import (
 @count_option
 @timeout_option
 @click.option(
-    "--idle-timeout", type=SECONDS, metavar="SECONDS", help="End after so long without an event."
+    "--idle-timeout", type=SECONDS, metavar="SECONDS", help="End after this time without an event."
 )
 @device_option
 @click.pass_context
@@ -102,19 +102,20 @@ def watch(  # noqa: PLR0913 - click hands in each option
     """Show the events of any mix of sources, which share one handle.
 
     Name at least one of --virq, --interdomain, --unbound and --static, each as often as needed.
-    Without a limit it goes on until Ctrl-C.
+    Without a limit it runs until Ctrl-C.
 
-    Each event is a line of its time, its port and its source: virq:NAME, interdomain:DOM:PORT,
-    unbound:DOM or static:PORT. The time is when it was read. However often a port was notified
-    since its last line, it is one event. A port of --interdomain starts with one event that nobody
-    sent. What goes wrong meanwhile is said on standard error.
+    Each event is a line with its time, its port and its source: virq:NAME, interdomain:DOM:PORT,
+    unbound:DOM or static:PORT. The time is when it was read. All notifications of a port since its
+    last line are one event. A port of --interdomain starts with one event that nobody sent. Errors
+    that do not end the watch are reported on standard error.
 
     All sources are bound before the first line of --banner.
 
     --format takes {time}, {port} and {source}, with Python's alignment and padding: {port:>5}.
 
-    --exec finds the port in $XENEVTCHN_PORT and the source in $XENEVTCHN_SOURCE; the port is masked
-    until it has ended. Its failure is said on standard error, and the watch goes on.
+    The command of --exec gets the port in $XENEVTCHN_PORT and the source in $XENEVTCHN_SOURCE; the
+    port is masked until the command ends. A failure is reported on standard error, and the watch
+    continues.
 
     The objects of --json; times are strings in ISO 8601, or with --monotonic numbers of seconds:
 
@@ -126,7 +127,7 @@ def watch(  # noqa: PLR0913 - click hands in each option
 
     The first kind comes with --banner, the last with --rate instead of the second; each is one
     line.
-    """  # noqa: D301 - click's mark of what is not to be wrapped
+    """  # noqa: D301 - click's mark of a paragraph not to wrap
     sources = Sources(virqs, addresses, domains, static_ports)
     if sources == Sources((), (), (), ()):
         raise click.UsageError("name a source: --virq, --interdomain, --unbound or --static", ctx)
@@ -153,7 +154,7 @@ def _format(
     if template is None:
         return formats.JSON if as_json else formats.TEXT
     if as_json or rate:
-        raise click.UsageError("--format is for lines of events: not with --json or --rate", ctx)
+        raise click.UsageError("--format cannot be used with --json or --rate", ctx)
     try:
         return formats.custom(template, time)
     except ValueError as error:

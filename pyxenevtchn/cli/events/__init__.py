@@ -1,1 +1,1 @@
-"""Events as commands show them: where they come from, the loop, the display."""
+"""Events in commands: their sources, the loop, the display."""

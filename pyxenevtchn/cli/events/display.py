@@ -1,4 +1,4 @@
-"""What shows events: a line for each, or a summary for each second."""
+"""How events are shown: a line for each, or a summary for each second."""
 
 import math
 import time
@@ -11,10 +11,10 @@ from .formats import Format, Time
 
 
 class Display(Protocol):
-    """What shows events.
+    """Shows events.
 
     Attributes:
-        due: the monotonic time at which ``tick`` wants to be called.
+        due: the time of time.monotonic() at which ``tick`` must be called.
     """
 
     due: float
@@ -23,7 +23,7 @@ class Display(Protocol):
         """Show an event."""
 
     def tick(self) -> None:
-        """Do what was due, and say in ``due`` when the next is."""
+        """Do what is due, and set ``due`` to the next time."""
 
     def end(self) -> None:
         """Show what has not been shown yet."""
@@ -43,14 +43,14 @@ class Lines:
         emit(self._line(time, port, self._sources[port]))
 
     def tick(self) -> None:
-        """Nothing is ever due."""
+        """Do nothing: nothing is ever due."""
 
     def end(self) -> None:
-        """Nothing is left."""
+        """Do nothing: every event has been shown."""
 
 
 class Rates:
-    """A line for each source and second."""
+    """A line for each source, each second."""
 
     def __init__(self, sources: Mapping[int, str], form: Format, now: Callable[[], Time]) -> None:
         self._sources = sources
@@ -60,12 +60,12 @@ class Rates:
         self._since = time.monotonic()
         self.due: float = self._since + 1
 
-    def event(self, time: Time, port: int) -> None:  # noqa: ARG002 - the summary's time is shown
+    def event(self, time: Time, port: int) -> None:  # noqa: ARG002 - the summary has its own
         """Count the event."""
         self._counts[port] += 1
 
     def tick(self) -> None:
-        """Write the summary of the time since the last one."""
+        """Write the summary of the time since the last summary."""
         end = time.monotonic()
         now = self._now()
         for port, source in self._sources.items():
@@ -74,12 +74,12 @@ class Rates:
         self._since, self.due = end, end + 1
 
     def end(self) -> None:
-        """Write the summary of the second that was cut short, if it had an event."""
+        """Write the summary of the last, incomplete second, if it had an event."""
         if self._counts:
             self.tick()
 
 
 def announce(sources: Mapping[int, str], form: Format) -> None:
-    """Write which port each source became; all of them are bound by then."""
+    """Write the port of each source; all sources are bound before."""
     for port, source in sources.items():
         emit(form.bound(port, source))

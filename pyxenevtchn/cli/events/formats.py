@@ -1,4 +1,4 @@
-"""How an event looks: lines of text, JSON objects, or what the user's format says; and its time."""
+"""How an event is written: as text, as JSON or in the user's format; and its time."""
 
 import datetime as dt
 import json
@@ -15,7 +15,7 @@ Time = str | float
 
 
 class Format(NamedTuple):
-    """How each kind of line is written.
+    """The functions that write each kind of line.
 
     Attributes:
         bound: a port and its source.
@@ -29,7 +29,7 @@ class Format(NamedTuple):
 
 
 def clock(name: str) -> Callable[[], Time]:
-    """Return what tells the time: ISO 8601 with its offset, or the monotonic clock's seconds."""
+    """Return a function that returns the time: in ISO 8601, or seconds of the monotonic clock."""
     if name == MONOTONIC:
         return lambda: round(time.monotonic(), 6)
     utc = dt.UTC
@@ -67,14 +67,14 @@ JSON = Format(
 
 
 def custom(template: str, time: Time) -> Format:
-    """Make a format of the user's template, ``{time} {port:>5} {source}``.
+    """Return a format for the user's template, such as ``{time} {port:>5} {source}``.
 
     Args:
         template: as str.format takes it, with the FIELDS as names.
-        time: a time as it will be, to try the template with.
+        time: an example of a time, to test the template.
 
     Raises:
-        ValueError: a field is none of FIELDS, or the template is no format.
+        ValueError: a field is not one of FIELDS, or the template is not valid.
     """
     for _, field, _, _ in string.Formatter().parse(template):
         if field is not None and field not in FIELDS:

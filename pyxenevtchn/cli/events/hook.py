@@ -15,7 +15,7 @@ class Hook:
         self._sources = sources
 
     def __call__(self, port: int) -> None:
-        """Run it to its end; say on standard error how it failed."""
+        """Run the command and wait for its end; report a failure on standard error."""
         source = self._sources[port]
         about = f"{self._command!r}, for {source} on port {port},"
         environment = {**os.environ, "XENEVTCHN_PORT": str(port), "XENEVTCHN_SOURCE": source}

@@ -16,12 +16,12 @@ from .formats import Time
 
 @dataclass(frozen=True)
 class Limits:
-    """When to end; None is never.
+    """When to end; None means no limit.
 
     Attributes:
-        count: after so many events.
-        timeout: after so many seconds.
-        idle_timeout: after so many seconds without an event.
+        count: after this many events.
+        timeout: after this many seconds.
+        idle_timeout: after this many seconds without an event.
     """
 
     count: int | None = None
@@ -36,9 +36,9 @@ def monitor(
     now: Callable[[], Time],
     hook: Callable[[int], object] | None = None,
 ) -> bool:
-    """Show the channel's events until a limit is reached; tell whether it was a time.
+    """Show the channel's events until a limit is reached; return whether it was a time limit.
 
-    Each port is masked until the batch that it came in has been shown and the hook has run.
+    A port stays masked until its batch has been shown and the hook has run.
     """
     start = last = time.monotonic()
     end = math.inf if limits.timeout is None else start + limits.timeout
@@ -69,7 +69,7 @@ def monitor(
 
 
 def finish(ctx: click.Context, limits: Limits, *, timed_out: bool) -> None:
-    """End with the exit status 3 where time ran out before the count was reached."""
+    """Exit with status 3 if the time expired before the count was reached."""
     if timed_out and limits.count is not None:
         ctx.exit(3)
 
@@ -81,7 +81,7 @@ def _wait(channel: EventChannel, seconds: float, shown: list[int]) -> list[int]:
     except RingOverflow:
         ports = channel.recover()
         warn(
-            "the ring overflowed and events were lost, of any of these ports:"
+            "the ring overflowed and events were lost; any of these ports may have lost some:"
             f" {', '.join(map(str, sorted(ports)))}"
         )
         return []

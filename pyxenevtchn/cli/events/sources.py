@@ -1,4 +1,4 @@
-"""Where events come from: what the options name, how it is bound, and what it is called."""
+"""The sources of events: what the options name, how to bind it, and its name."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Sources:
     static_ports: Sequence[int] = ()
 
     def bind(self, channel: EventChannel) -> dict[int, str]:
-        """Bind everything; return what each port is called, in the order of the binding."""
+        """Bind all sources; return the name of each port's source, in the order of binding."""
         for virq in self.virqs:
             channel.bind_virq(virq)
         for domid, port in self.addresses:

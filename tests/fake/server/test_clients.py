@@ -194,7 +194,7 @@ def test_a_destroyed_domain_is_said_so(server: ServerProcess) -> None:
         with pytest.raises(OSError, match="No such device") as caught:
             channel.read()
         assert caught.value.errno == errno.ENODEV
-        assert caught.value.__notes__ == ["the domain of this fake is no more"]
+        assert caught.value.__notes__ == ["this domain of the fake no longer exists"]
 
 
 CALLS: dict[str, Callable[[EventChannel], object]] = {

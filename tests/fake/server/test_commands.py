@@ -42,7 +42,7 @@ def test_a_ready_descriptor_that_cannot_be_written_is_named(tmp_path: Path, numb
     command = f"xenevtchn fake serve --socket {tmp_path / 'socket'} --ready-fd {number}"
     result = shell(f"{command} 3</dev/null")
     assert (result.returncode, result.stdout) == (2, "")
-    complaint = f"Invalid value for '--ready-fd': no descriptor {number} is open for writing"
+    complaint = f"Invalid value for '--ready-fd': descriptor {number} is not open for writing"
     assert result.stderr.endswith(f"Error: {complaint}\n")
 
 
@@ -51,7 +51,7 @@ def test_a_ready_descriptor_that_cannot_be_written_is_named(tmp_path: Path, numb
 def test_a_socket_that_no_device_can_name_is_refused(path: str, command: str) -> None:
     result = run("fake", command, "--socket", path)
     assert (result.returncode, result.stdout) == (2, "")
-    complaint = f"Invalid value for '--socket': {path!r} is no path of fake:unix:PATH"
+    complaint = f"Invalid value for '--socket': {path!r} cannot be the path of fake:unix:PATH"
     assert result.stderr.endswith(f"Error: {complaint}\n")
 
 
