@@ -393,7 +393,7 @@ def test_a_domain_that_is_destroyed_by_hand_is_dying_until_the_next_delivery() -
         guest.destroy()
         with refused(errno.EINVAL):
             channel.bind_interdomain(guest.domid, 0)
-        with pytest.raises(ValueError, match="there is a domain 1"):
+        with pytest.raises(ValueError, match="domain 1 exists already"):
             xen.create_domain(guest.domid)
         assert xen.deliver(xen.dom0) == 1
         with refused(errno.EINVAL):

@@ -274,7 +274,7 @@ def test_a_number_that_a_static_bind_has_taken_makes_the_driver_forget_its_ports
     assert file.events() == [receiver]
     file.write(pack_ports(receiver))
     assert file.events() == []
-    with pytest.raises(KernelBug, match="evtchn_release: interrupts go on to memory that is freed"):
+    with pytest.raises(KernelBug, match="evtchn_release: interrupts still go to freed memory"):
         file.release()
 
 

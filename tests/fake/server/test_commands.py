@@ -247,7 +247,7 @@ def test_a_restored_domains_handle_is_a_kernel_bug_for_its_client_and_the_server
     [
         (["destroy-domain", "0"], "dom0 cannot be destroyed"),
         (["destroy-domain", "4000"], "there is no domain 4000"),
-        (["create-domain", "0"], "there is a domain 0 already"),
+        (["create-domain", "0"], "domain 0 exists already"),
         (["raise-virq", "debug", "--domain", "4000"], "there is no domain 4000"),
         (["deliver", "4000"], "there is no domain 4000"),
         (["pause-domain", "0"], "dom0 cannot be paused"),
