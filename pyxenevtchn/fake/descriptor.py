@@ -78,7 +78,7 @@ class PollDescriptor(Descriptor):
         self._inner.settimeout(None)
         self._in_error = False
         self._pid = pid
-        self._said_error = False
+        self._showed_error = False
         if prefix:
             _bind(outer, prefix)
         self._load()
@@ -112,11 +112,11 @@ class PollDescriptor(Descriptor):
             if mask == select.POLLIN:
                 self._inner.send(b"\0", socket.MSG_DONTWAIT)
             elif mask == select.POLLERR:
-                if self._said_error or not edge_triggered(self._pid, self.identity[1]):
+                if self._showed_error or not edge_triggered(self._pid, self.identity[1]):
                     self._set_error()
-                self._said_error = True
+                self._showed_error = True
             else:
-                self._said_error = False
+                self._showed_error = False
                 if self._in_error:
                     self._clear_error()
                 self._take_datagram()

@@ -1,4 +1,4 @@
-"""A connection about a file: calls in, what its model does, answers out (see protocol)."""
+"""A connection about a file: calls come in, the model makes them, answers go out (see protocol)."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ from .protocol import (
     Call,
 )
 
-# Looked up in their objects they cost as much as what they do.
+# To look them up in their objects costs as much as the calls themselves.
 _pack, _unpack = ANSWER.pack, CALL.unpack_from
 _HEAD = CALL.size
 _UNDO = int(Call.UNDO)
@@ -37,23 +37,23 @@ class CallsServer(Protocol):
     on_bug: Callable[[str], None]
 
     def forget(self, fd: int) -> None:
-        """Tell a connection nothing more."""
+        """Watch a connection no more."""
 
-    def left_by(self, session: "Calls", file: OpenedFile, *, said: bool) -> None:
+    def left_by(self, session: "Calls", file: OpenedFile, *, announced: bool) -> None:
         """Forget a connection about a file, and the file if nobody has it any more."""
 
 
 class Calls:
-    """A connection about a file. One that breaks the protocol ends, and no other with it.
+    """A connection about a file. One that breaks the protocol ends; the others go on.
 
     Args:
-        server: whose it is.
-        connection: nothing has come yet of what is for this.
+        server: the server that has it.
+        connection: its socket, from which no call has been read yet.
         file: the file.
 
     Attributes:
         model: the file's model.
-        take_back: takes back what the last answer gave, while nobody is known to have got that.
+        take_back: undoes the last call, while the client may not have its answer yet.
     """
 
     def __init__(self, server: CallsServer, connection: socket.socket, file: OpenedFile) -> None:
@@ -63,13 +63,13 @@ class Calls:
         self._connection = connection
         self._file = file
         self._received = b""
-        # What a WAIT that has no answer yet was given.
+        # The bytes of a WAIT that has no answer yet.
         self._wanted = b""
         self._note = b""
         file.sessions.add(self)
 
     def ready(self, _events: int) -> None:
-        """Go on: something has come."""
+        """Answer the calls that have come."""
         try:
             data = self._connection.recv(CALL_MAX)
         except BlockingIOError:
@@ -99,13 +99,13 @@ class Calls:
         self._received = data
 
     def go_on(self) -> None:
-        """Answer a WAIT, if there is something to read now."""
+        """Answer a WAIT, if there are events now."""
         wanted, self._wanted = self._wanted, b""
         self._answer(Calls._wait, wanted)
 
     def close(self) -> None:
-        """End it; the file is closed before, if nobody has a descriptor of it any more."""
-        self._end(said=False)
+        """End the connection, after its file is closed if that has no descriptor any more."""
+        self._end(announced=False)
 
     def _answer(self, call: "_Method", data: bytes) -> None:
         try:
@@ -117,11 +117,11 @@ class Calls:
             answer = self._explained(-KERNEL_BUG, str(bug))
         except ValueError as refusal:
             answer = self._explained(-REFUSED, str(refusal))
-        except struct.error:  # it is not of that size
+        except struct.error:  # its size is wrong
             self.close()
             return
         try:
-            # What does not go out whole is for one who makes calls and reads no answers.
+            # A client that makes calls and reads no answers is disconnected.
             if answer and self._connection.send(answer) < len(answer):
                 self.close()
         except BlockingIOError:
@@ -134,7 +134,7 @@ class Calls:
         return _pack(result, len(self._note))
 
     def _gone(self) -> None:
-        """End it: the other end has gone and left unread what it was given."""
+        """End the connection: the client has closed it, and left the last answer unread."""
         self._undo()
         self.close()
 
@@ -144,14 +144,14 @@ class Calls:
             with contextlib.suppress(OSError):
                 take_back()
 
-    def _end(self, *, said: bool) -> None:
+    def _end(self, *, announced: bool) -> None:
         fd = self._connection.fileno()
         if fd < 0:
             return
         self._server.forget(fd)
-        self._server.left_by(self, self._file, said=said)
+        self._server.left_by(self, self._file, announced=announced)
         with self._connection:
-            if said and self._file.bug:
+            if announced and self._file.bug:
                 answer = self._explained(-KERNEL_BUG, self._file.bug)
                 with contextlib.suppress(OSError):
                     self._connection.send(answer + self._note)
@@ -191,7 +191,7 @@ class Calls:
         return _pack(-errno.ECANCELED, 0)
 
     def _close(self, _data: bytes) -> bytes:
-        self._end(said=True)
+        self._end(announced=True)
         return b""
 
 

@@ -13,36 +13,36 @@ from .protocol import NAME
 
 
 class Caller(Protocol):
-    """A connection about a file, as the file knows it (see calls.Calls)."""
+    """A connection about a file, as the file uses it (see calls.Calls)."""
 
     def go_on(self) -> None:
-        """Answer a WAIT, if there is something to read now."""
+        """Answer a WAIT, if there are events now."""
 
 
 class OpenedFile:
     """A file that a client has opened.
 
     Args:
-        domain: where.
+        domain: the domain that it is in.
         pid: the client's process.
-        wake: called when those who wait may have an answer.
+        wake: called when the waiting connections may have an answer.
 
     Attributes:
         owner: the name of the client's program.
-        key: what the guardian calls it.
-        space: what the client calls the domain.
-        descriptor: what the client gets a duplicate of.
+        key: its key in the guardian.
+        space: the SPACE of the protocol: names the domain.
+        descriptor: polls as the file does; the client gets a duplicate.
         model: the file itself.
         sessions: the connections about it.
         waiting: those whose WAIT has no answer yet, in their order.
-        said: whether the last who left it said that a descriptor was closed.
-        bug: the kernel's bug that closing it was, if any.
+        announced: whether the last connection that ended did so with CLOSE.
+        bug: the text of the KernelBug that its close raised, if any.
     """
 
     def __init__(self, domain: Domain, pid: int, wake: Callable[["OpenedFile"], object]) -> None:
         self.owner: str = program_name(pid)
         self._wake = wake
-        # Keeps the domain's identity its own while the file is open.
+        # Keeps the id of the domain, which is in ``space``, unique while the file is open.
         self._domain = domain
         self.space: str = f"{os.getpid()}-{id(domain):x}"
         self.descriptor: PollDescriptor = PollDescriptor(pid, NAME)
@@ -54,28 +54,28 @@ class OpenedFile:
             raise
         self.sessions: set[Caller] = set()
         self.waiting: dict[Caller, None] = {}
-        self.said: bool = False
+        self.announced: bool = False
         self.bug: str = ""
 
     @property
     def domid(self) -> int:
-        """The domain's number, which another one takes the place of when it is restored."""
+        """The domain's domid, which changes when the domain is restored."""
         return self._domain.domid
 
     def describe(self) -> str:
-        """Say what it is and what it holds, for messages."""
+        """Describe the file and its ports, for messages."""
         ports = ", ".join(map(str, sorted(self.model.ports)))
         held = f", with {'ports' if len(self.model.ports) > 1 else 'port'} {ports}" if ports else ""
         return f"domain {self.domid}: a handle of {self.owner}{held}"
 
     def wait(self, session: Caller) -> None:
-        """Have a session go on once there is something to read."""
+        """Let a session wait; it goes on when there are events."""
         self.waiting[session] = None
-        # Most files have nobody who waits, and need not look.
+        # Only from now on: most files never have a session that waits.
         self.model.on_poll = self._show
 
     def wait_no_more(self, session: Caller) -> None:
-        """Forget that it waits, if it does."""
+        """End the wait of a session, if it waits."""
         self.waiting.pop(session, None)
 
     def _show(self, mask: int) -> None:
@@ -84,7 +84,7 @@ class OpenedFile:
             self._wake(self)
 
     def close(self) -> None:
-        """Close it: its ports are free."""
+        """Close the file, and free its ports."""
         try:
             self.model.release()
         except KernelBug as bug:

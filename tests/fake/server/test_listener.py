@@ -59,7 +59,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     file.write_text("precious")
     result = run("fake", "serve", "--socket", file)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"Error: {file}: there is something that is no socket\n"
+    assert result.stderr == f"Error: {file}: there is a file that is not a socket\n"
     assert file.read_text() == "precious"
 
 
