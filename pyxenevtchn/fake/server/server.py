@@ -20,11 +20,10 @@ from collections.abc import Callable, Iterator
 
 from ..descriptor import identity
 from ..hypervisor import Hypervisor
-from .calls import Calls
 from .guardian import Guardian
 from .last_close import LastClose
 from .listener import listening
-from .opened_file import OpenedFile
+from .opened_file import Calls, OpenedFile
 from .session import Session
 
 # The events of one epoll_wait. A larger array, seldom full, takes longer to allocate.

@@ -11,8 +11,7 @@ from typing import Protocol, cast
 from ...abi import UINT32_MAX, Request
 from ..domain import Domain
 from ..hypervisor import Hypervisor
-from .calls import Calls, CallsServer
-from .opened_file import OpenedFile
+from .opened_file import Calls, CallsServer, OpenedFile
 from .protocol import LINE_MAX
 
 
@@ -39,9 +38,18 @@ class SessionServer(CallsServer, Protocol):
 
 
 class Session:
-    """A connection. One that breaks the protocol ends; the others go on."""
+    """A connection. One that breaks the protocol ends; the others go on.
+
+    Args:
+        server: the server that has it.
+        connection: its socket.
+
+    Attributes:
+        hypervisor: the server's.
+    """
 
     def __init__(self, server: SessionServer, connection: socket.socket) -> None:
+        self.hypervisor: Hypervisor = server.hypervisor
         self._server = server
         self._connection = connection
         self._connection.setblocking(False)
@@ -148,31 +156,29 @@ class Session:
     # The hypervisor.
 
     def _configuration(self) -> str:
-        configuration = self._server.hypervisor.configuration
+        configuration = self.hypervisor.configuration
         return f"ok {json.dumps(dataclasses.asdict(configuration))}"
 
     def _raise_virq(self, virq: int, domid: int | None = None) -> str:
-        self._server.hypervisor.raise_virq(virq, self._domain(domid))
+        self.hypervisor.raise_virq(virq, self._domain(domid))
         return "ok"
 
     def _set_virq_handler(self, virq: int, domid: int) -> str:
-        hypervisor = self._server.hypervisor
-        hypervisor.set_virq_handler(virq, hypervisor.domain(domid))
+        self.hypervisor.set_virq_handler(virq, self.hypervisor.domain(domid))
         return "ok"
 
     def _deliver(self, domid: int | None, most: int | None, storm: int) -> str:
-        hypervisor = self._server.hypervisor
-        return f"ok {hypervisor.deliver(self._domain(domid), most, storm=bool(storm))}"
+        return f"ok {self.hypervisor.deliver(self._domain(domid), most, storm=bool(storm))}"
 
     def _domain(self, domid: int | None) -> Domain | None:
-        return None if domid is None else self._server.hypervisor.domain(domid)
+        return None if domid is None else self.hypervisor.domain(domid)
 
     def _ports(self, domid: int) -> str:
-        ports = self._server.hypervisor.ports(domid)
+        ports = self.hypervisor.ports(domid)
         return f"ok {json.dumps([dataclasses.asdict(port) for port in ports])}"
 
     def _interrupts(self, domid: int) -> str:
-        self._server.hypervisor.domain(domid)
+        self.hypervisor.domain(domid)
         rows = [
             (port, file.owner, events)
             for file in self._server.files.values()
@@ -182,31 +188,26 @@ class Session:
         return f"ok {json.dumps(rows)}"
 
     def _create_domain(self, domid: int | None, max_ports: int) -> str:
-        return f"ok {self._server.hypervisor.create_domain(domid, max_ports).domid}"
+        return f"ok {self.hypervisor.create_domain(domid, max_ports).domid}"
 
     def _connect_static(self, a: int, a_port: int, b: int, b_port: int) -> str:
-        hypervisor = self._server.hypervisor
-        hypervisor.connect_static(hypervisor.domain(a), a_port, hypervisor.domain(b), b_port)
+        one, other = self.hypervisor.domain(a), self.hypervisor.domain(b)
+        self.hypervisor.connect_static(one, a_port, other, b_port)
         return "ok"
 
     def _crash_domain(self, domid: int, preserve: int) -> str:
-        self._server.hypervisor.domain(domid).crash(preserve=bool(preserve))
+        self.hypervisor.domain(domid).crash(preserve=bool(preserve))
         return "ok"
 
     def _restore_domain(self, domid: int) -> str:
-        domain = self._server.hypervisor.saved_domain(domid)
+        domain = self.hypervisor.saved_domain(domid)
         domain.restore()
         return f"ok {domain.domid}"
-
-    @property
-    def hypervisor(self) -> Hypervisor:
-        """The server's."""
-        return self._server.hypervisor
 
     def _fail_next(self, domid: int, operation: str, number: int) -> str:
         if not 0 < number <= _ERRNO_MAX:
             raise ValueError(f"errno must be 1 to {_ERRNO_MAX}, not {number}")
-        self._server.hypervisor.domain(domid).fail_next(cast("Request", operation), number)
+        self.hypervisor.domain(domid).fail_next(cast("Request", operation), number)
         return "ok"
 
     def _check_clean(self) -> str:
