@@ -175,7 +175,7 @@ static ssize_t make_call(fake_file file, int fd, uint32_t what, const void *data
     pthread_setcancelstate(cancelstate, NULL);
     if (answered && answer.result >= 0)
         return answer.result;
-    if (answered) /* KERNEL_BUG and REFUSED are no errnos */
+    if (answered) /* KERNEL_BUG and REFUSED are not errnos */
         errno = -answer.result < 4096 ? -answer.result : EIO;
     else
         set_server_gone();

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* The numbers of the calls that are no requests of the driver. */
+/* The numbers of the calls that are not requests of the driver. */
 enum { CALL_READ = 16, CALL_WAIT = 17, CALL_WRITE = 18, CALL_CLOSE = 21, CALL_UNDO = 22 };
 
 struct call {

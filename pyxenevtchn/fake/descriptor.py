@@ -27,7 +27,7 @@ class Descriptor:
 
     def __init__(self, outer: socket.socket) -> None:
         self._outer = outer
-        # Not socket.setdefaulttimeout's: no call here may wait.
+        # Overrides socket.setdefaulttimeout: no call here may wait.
         self._outer.settimeout(None)
         self.identity: tuple[int, int] = identity(self._outer.fileno())
 
@@ -100,7 +100,7 @@ class PollDescriptor(Descriptor):
         blocking = os.get_blocking(fd)
         self._outer = socket.socket(fileno=fd)
         if self._outer.gettimeout() is not None:
-            # Not socket.setdefaulttimeout's: the owners of the duplicates choose O_NONBLOCK.
+            # Overrides socket.setdefaulttimeout; O_NONBLOCK stays as the duplicates' owners set it.
             self._outer.settimeout(None)
             os.set_blocking(fd, blocking)
         if self._in_error:
@@ -148,7 +148,7 @@ class PollDescriptor(Descriptor):
             disconnect(self._inner)
             return
         self._take_datagram()
-        # The driver sends SIGIO for events only, and an overflow is none.
+        # The driver sends SIGIO for events only, not for an overflow.
         flags = fcntl.fcntl(self._outer, fcntl.F_GETFL)
         fcntl.fcntl(self._outer, fcntl.F_SETFL, flags & ~os.O_ASYNC)
         disconnect(self._inner)

@@ -302,7 +302,7 @@ def _poll(fd: int, wake: int, left: int) -> tuple[Collection[int], int]:
     Args:
         fd: the first.
         wake: the second; -1 for none.
-        left: how long, in nanoseconds; -1 for ever.
+        left: how long, in nanoseconds; -1 for no limit.
 
     Returns:
         The readable ones, and the nanoseconds that are left.

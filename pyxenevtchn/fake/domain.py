@@ -95,7 +95,7 @@ class Domain:
         return EventChannel(self.device(nonblocking=nonblocking))
 
     def device(self, *, nonblocking: bool = True, cloexec: bool = True) -> FakeDevice:
-        """Open the device alone: the driver's file operations, without an EventChannel.
+        """Open only the device: the driver's file operations, without an EventChannel.
 
         Raises:
             OSError: EMFILE; ENODEV, the domain was destroyed.
@@ -109,7 +109,7 @@ class Domain:
         """Open a file of the driver without a descriptor, for a server.
 
         Args:
-            on_poll: called when what poll says changes (see driver.OpenFile).
+            on_poll: called when the result of poll changes (see driver.OpenFile).
 
         Raises:
             OSError: ENODEV, the domain was destroyed.

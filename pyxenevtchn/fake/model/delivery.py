@@ -65,7 +65,7 @@ class Delivery:
         """Decide which of a file's events have arrived, before a call of the file."""
 
     def promise(self, file: File) -> None:
-        """Make a file with an empty ring readable if an event for it waits."""
+        """Make a file with an empty ring readable if an event waits for it."""
 
     def forget(self, file: File) -> None:
         """Drop the waiting events of a closed file."""
@@ -137,7 +137,7 @@ class Shuffled(Delivery):
             self._run(file, self._random.randint(least, len(waiting)))
 
     def promise(self, file: File) -> None:
-        """Make a file with an empty ring readable if an event for it waits."""
+        """Make a file with an empty ring readable if an event waits for it."""
         if any(map(_deliverable, self._waiting.get(file, ()))):
             file.show_readable()
 

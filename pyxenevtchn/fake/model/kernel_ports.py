@@ -32,7 +32,7 @@ def bind_kernel_ports(domain: XenDomain, configuration: Configuration) -> list[i
         ports = _vcpu(domain, configuration, spinlocks=_SPINLOCK_IPIS[machine], first=True)
         ports += _vcpu(domain, configuration, spinlocks=_SPINLOCK_IPIS[machine], first=False)
         ports.append(domain.alloc_unbound(0))  # xenstored connects to it
-        # xen_pcpu_init and bind_virq_for_mce, both on x86 alone; xen_hvc_init.
+        # xen_pcpu_init and bind_virq_for_mce, both only on x86; xen_hvc_init.
         virqs = [virq for virq in DOM0_KERNEL_VIRQS[machine] if virq != Virq.TIMER]
         ports += [domain.bind_virq(virq) for virq in virqs]
         ports += [domain.bind_pirq() for _ in range(_DOM0_PIRQS[machine])]

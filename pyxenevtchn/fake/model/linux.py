@@ -58,7 +58,7 @@ class Kernel:
         self._run_in(domain)
 
     def _run_in(self, domain: XenDomain) -> None:
-        """Start in a domain that has no ports but those for dom0's daemons."""
+        """Start in a domain whose ports nobody holds yet."""
         self.domain: XenDomain = domain
         self.holders: dict[int, Irq] = {}
         self.own_ports: dict[int, str] = {}
@@ -206,7 +206,7 @@ class Kernel:
         return count
 
     def promise(self, file: File) -> None:
-        """Make a file with an empty ring readable if an event for it waits."""
+        """Make a file with an empty ring readable if an event waits for it."""
         self._delivery.promise(file)
 
     def forget(self, file: File) -> None:

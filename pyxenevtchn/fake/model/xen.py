@@ -115,7 +115,10 @@ class Xen:
         return domain
 
     def shut_down(self) -> None:
-        """Raise VIRQ_DOM_EXC: a domain shut down, crashed or suspended (domain_shutdown)."""
+        """Raise VIRQ_DOM_EXC, for a domain that shut down, crashed or suspended.
+
+        Xen's function is domain_shutdown, in common/domain.c.
+        """
         self.send_global_virq(Virq.DOM_EXC)
 
     def kill(self, domain: "XenDomain") -> None:

@@ -2,12 +2,12 @@
 
 ::
 
-    class NobodyButDom0(Xsm):
+    class OnlyDom0(Xsm):
         def evtchn_interdomain(self, domid, remote_domid):
             if 0 not in {domid, remote_domid}:
                 raise PermissionError(errno.EACCES, "Permission denied")
 
-    Hypervisor(xsm=NobodyButDom0())
+    Hypervisor(xsm=OnlyDom0())
 
 A real hypervisor that was built with FLASK has its own policy: that refuses with EACCES, and with
 EPERM a port for a domain that does not exist (flask_evtchn_unbound in xsm/flask/hooks.c).

@@ -114,7 +114,7 @@ class CallsServer(Protocol):
     on_bug: Callable[[str], None]
 
     def forget(self, fd: int) -> None:
-        """Watch a connection no more."""
+        """Stop watching a connection."""
 
     def left_by(self, session: "Calls", file: OpenedFile, *, announced: bool) -> None:
         """Remove a connection from its file; close the file if it has no descriptor any more."""

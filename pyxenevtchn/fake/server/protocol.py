@@ -8,16 +8,16 @@ texts.
     refused TEXT          the request makes no sense
 
 A line that is malformed, too long or not allowed on this connection ends the connection without an
-answer, but no other connection.
+answer. Other connections go on.
 
-A connection can be made one about a file of a domain's driver: it opens the file, or attaches to an
-open one by its descriptor. The descriptor is sent with the line (SCM_RIGHTS):
+Two lines tie a connection to a file of a domain's driver. The file's descriptor is sent with the
+answer to the first, and with the second itself (SCM_RIGHTS):
 
     open DOMID            ok SPACE; the domain is created if there is none. The descriptor polls as
                           the file does. SPACE names the domain: equal for two files in one domain
     attach                no answer; the client sends the descriptor of the file
 
-From then on such a connection has calls of that file, one at a time, each answered before the next.
+From then on the connection has calls of that file, one at a time, each answered before the next.
 The file is closed when its descriptor and all duplicates of it are closed, in all processes: it
 survives the process that opened it if another has a duplicate. The server keeps one itself only
 while the file has connections.
@@ -26,8 +26,8 @@ A call is two 32-bit words, the call's number and the number of bytes that follo
 An answer too is two words, the result and the number of bytes that follow, and these bytes. All
 words are in the machine's byte order. The result of a failed call is the negated errno, and no
 bytes follow: the second word is the length of a note on the error, which the next call may ask for.
-Two numbers are used that are no errnos: KERNEL_BUG, where a real kernel would have crashed
-(failure.KernelBug), and REFUSED, where the call makes no sense.
+Two such results are not errnos: KERNEL_BUG, if a real kernel would have crashed
+(failure.KernelBug), and REFUSED, if the call makes no sense.
 
     call                  bytes               result           bytes of the answer
     a request's number    its struct          the port, or 0
@@ -114,7 +114,7 @@ NAME = b"xenevtchn-fake/"
 
 
 class Call(enum.IntEnum):
-    """The numbers of the calls that are no requests of the driver."""
+    """The numbers of the calls that are not requests of the driver."""
 
     READ = 16
     WAIT = 17
@@ -127,9 +127,9 @@ class Call(enum.IntEnum):
 
 
 KERNEL_BUG, REFUSED = 4096, 4097
-"""The results of a failed call, negated, that are no errnos: the highest errno is 4095."""
+"""The results of a failed call, negated, that are not errnos: the highest errno is 4095."""
 
-# malloc has this much in its heap; for more it would call the kernel each time.
+# malloc takes this much from its heap; for more it would call the kernel each time.
 _PIECE = 1 << 16
 
 # The longest path in the kernel's struct sockaddr_un, before the zero at its end.
@@ -155,7 +155,7 @@ def connect(path: str) -> socket.socket:
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Not socket.setdefaulttimeout's.
+        # Overrides socket.setdefaulttimeout.
         connection.settimeout(None)
         connection.connect(socket_address(path))
     except BaseException as error:
@@ -220,8 +220,8 @@ def answer_value(answer: bytes) -> str:
 def failure(number: int, note: str) -> OSError:
     """Return the error of an errno, with a note unless that is empty.
 
-    Raise it without a local variable: that would be a cycle, which keeps the objects of all callers
-    alive until it is collected.
+    Raise the result at once: a local variable would make a reference cycle, which keeps the objects
+    of all callers alive until it is collected.
     """
     error = OSError(number, os.strerror(number))
     if note:

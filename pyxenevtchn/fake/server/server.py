@@ -191,7 +191,7 @@ class Server:
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        """Watch a session no more."""
+        """Stop watching a session."""
         del self._sessions[fd]
         self._epoll.unregister(fd)
 

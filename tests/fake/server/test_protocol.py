@@ -1,4 +1,4 @@
-"""Connections that break the protocol or do not read, and what they do to others: nothing."""
+"""Connections that break the protocol, or do not read, disturb no other."""
 
 import contextlib
 import os
