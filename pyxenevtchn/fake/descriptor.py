@@ -63,8 +63,8 @@ class PollDescriptor(Descriptor):
     POLLIN at the first ``show`` of POLLERR and becomes POLLERR at the second, that of the read
     which fails.
 
-    A server need not keep the outer end open: ``let_go`` closes it, ``take`` gets it back from a
-    client. Meanwhile only POLLIN and POLLERR can be shown.
+    A server need not keep the outer end open: ``close_outer`` closes it, and ``take_outer`` gets it
+    back from a client. Meanwhile only POLLIN and POLLERR can be shown.
 
     Args:
         pid: the process whose epolls may watch it.
@@ -88,11 +88,11 @@ class PollDescriptor(Descriptor):
         """The descriptor of the inner end: to connect it elsewhere shows POLLERR."""
         return self._inner.fileno()
 
-    def let_go(self) -> None:
+    def close_outer(self) -> None:
         """Close the outer end here; duplicates keep it alive."""
         self._outer.close()
 
-    def take(self, fd: int) -> None:
+    def take_outer(self, fd: int) -> None:
         """Take ``fd``, a duplicate, as the outer end; close it if the outer end is open here."""
         if self.fileno() >= 0:
             os.close(fd)

@@ -14,7 +14,7 @@ from ..resumes import Resumes
 from .descriptor import PollDescriptor
 from .device import Description, FakeDevice
 from .model.driver import OpenFile
-from .model.life import Lives
+from .model.life import Lifecycle
 from .model.linux import Kernel
 
 OPERATIONS = (*Request, "read", "write")
@@ -68,11 +68,11 @@ class Domains:
 class Domain:
     """A domain of a Hypervisor, running Linux. Any thread may call any method at any time."""
 
-    def __init__(self, kernel: Kernel, domains: Domains, lives: Lives) -> None:
+    def __init__(self, kernel: Kernel, domains: Domains, lifecycle: Lifecycle) -> None:
         self._kernel = kernel
         self._lock = domains.lock
         self._domains = domains
-        self._lives = lives
+        self._lifecycle = lifecycle
         # Each lives as long as its Resumes object.
         self._clocks: weakref.WeakSet[Descriptor] = weakref.WeakSet()
         domains.kernels[self] = kernel
@@ -196,7 +196,7 @@ class Domain:
             ValueError: it is dom0, or does not run.
         """
         with self._running("checkpointed"):
-            self._lives.checkpoint()
+            self._lifecycle.checkpoint()
             self._set_clocks()
 
     def save(self) -> None:
@@ -211,7 +211,7 @@ class Domain:
         with self._running("saved"):
             del self._domains.kernels[self]
             self._domains.saved[self.domid] = self
-            self._lives.save(self._kernel)
+            self._lifecycle.save(self._kernel)
 
     def restore(self) -> None:
         """Restore the saved domain, as ``xl restore`` does: with a new domid.
@@ -230,7 +230,7 @@ class Domain:
                 raise ValueError(f"{self!r} was not saved")
             del self._domains.saved[self.domid]
             self._domains.former[self.domid] = self
-            self._lives.restore(self._kernel)
+            self._lifecycle.restore(self._kernel)
             self._domains.kernels[self] = self._kernel
             self._set_clocks()
 
@@ -261,7 +261,7 @@ class Domain:
             self._end("crashed")
             return
         with self._running("crashed"):
-            self._lives.crash_and_stay(self._kernel)
+            self._lifecycle.crash_and_stay(self._kernel)
 
     def destroy(self) -> None:
         """Destroy the domain, its processes included.
@@ -282,7 +282,7 @@ class Domain:
             if self.domid == 0:
                 raise ValueError("dom0 cannot be destroyed")
             del self._domains.kernels[self]
-            self._lives.destroy(self._kernel)
+            self._lifecycle.destroy(self._kernel)
 
     def _set_clocks(self) -> None:
         """Wake the listeners to the domain's clock, which is set at a resume."""
@@ -292,7 +292,7 @@ class Domain:
     def _end(self, how: str) -> None:
         with self._running(how):
             del self._domains.kernels[self]
-            self._lives.shut_down(self._kernel, how)
+            self._lifecycle.shut_down(self._kernel, how)
 
     @contextlib.contextmanager
     def _running(self, what: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ from ..ports import Port
 from .device import open_files
 from .domain import Domain, Domains
 from .model.configuration import Abi, Configuration, Delivery, Policy
-from .model.life import Lives
+from .model.life import Lifecycle
 from .model.linux import Kernel
 from .model.toolstack import Toolstack
 from .model.xen import Xen, XenDomain
@@ -67,8 +67,8 @@ class Hypervisor:
         self._xen = Xen(xen_version, self.configuration.max_channels, self.configuration.policy())
         dom0 = self._boot(self._xen.domains[0])
         self._toolstack = Toolstack(dom0)
-        self._lives = Lives(self._xen, self._toolstack, at_once=delivery != "manual")
-        self.dom0: Domain = Domain(dom0, self._domains, self._lives)
+        self._lifecycle = Lifecycle(self._xen, self._toolstack, at_once=delivery != "manual")
+        self.dom0: Domain = Domain(dom0, self._domains, self._lifecycle)
 
     def __repr__(self) -> str:
         seed = self.configuration.seed
@@ -108,7 +108,7 @@ class Hypervisor:
                 self._xen.forget(domain)
                 raise
             self._toolstack.introduce(domain)
-            return Domain(kernel, self._domains, self._lives)
+            return Domain(kernel, self._domains, self._lifecycle)
 
     def connect_static(self, a: Domain, a_port: int, b: Domain, b_port: int) -> None:
         """Create a channel between two free ports, as Xen does for a device tree.
@@ -232,7 +232,7 @@ class Hypervisor:
                 left = None if most is None else most - count
                 count += kernel.deliver(left, storm=storm)
             if domain is None:
-                self._lives.go_on()
+                self._lifecycle.next_step()
             return count
 
     def check_clean(self) -> None:

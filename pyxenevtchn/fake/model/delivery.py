@@ -64,7 +64,7 @@ class Delivery:
     def settle(self, file: File) -> None:
         """Decide which of a file's events have arrived, before a call of the file."""
 
-    def promise(self, file: File) -> None:
+    def show_waiting(self, file: File) -> None:
         """Make a file with an empty ring readable if an event waits for it."""
 
     def forget(self, file: File) -> None:
@@ -136,7 +136,7 @@ class Shuffled(Delivery):
             least = 1 if file.readable and not file.holds_events else 0
             self._run(file, self._random.randint(least, len(waiting)))
 
-    def promise(self, file: File) -> None:
+    def show_waiting(self, file: File) -> None:
         """Make a file with an empty ring readable if an event waits for it."""
         if any(map(_deliverable, self._waiting.get(file, ()))):
             file.show_readable()

@@ -74,7 +74,7 @@ class OpenFile:
             OSError: EFBIG after an overflow, EAGAIN if the ring is empty; in this order. Neither
                 if ``size`` is less than a port.
         """
-        if self._kernel.special:
+        if self._kernel.must_prepare:
             self._kernel.prepare(self, "read")
         size &= -PORT_BYTES
         if size == 0:
@@ -107,7 +107,7 @@ class OpenFile:
         Returns:
             The number of bytes taken, skipped ports included.
         """
-        if self._kernel.special:
+        if self._kernel.must_prepare:
             self._kernel.prepare(self, "write")
         size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
         ports = self.ports
@@ -127,7 +127,7 @@ class OpenFile:
             OSError: with the driver's errno.
             KernelBug: the kernel would have crashed.
         """
-        if self._kernel.special:
+        if self._kernel.must_prepare:
             self._kernel.prepare(self, request)
         return _REQUESTS[request](self, *arguments)
 
@@ -303,8 +303,8 @@ class OpenFile:
     def _show_empty(self) -> None:
         self.on_poll(0)
         self.readable = False
-        if self._kernel.special:
-            self._kernel.promise(self)
+        if self._kernel.must_prepare:
+            self._kernel.show_waiting(self)
 
 
 _REQUESTS: dict[Request, Callable[..., int]] = {

@@ -11,13 +11,13 @@ from .toolstack import Toolstack
 from .xen import Xen, XenDomain
 
 
-class Lives:
+class Lifecycle:
     """Ends, saves and restores domains.
 
     Args:
         xen: the hypervisor.
         toolstack: dom0's.
-        at_once: whether the steps of an end follow at once; else each ``go_on`` takes one.
+        at_once: whether the steps of an end follow at once; else each ``next_step`` takes one.
     """
 
     def __init__(self, xen: Xen, toolstack: Toolstack, *, at_once: bool) -> None:
@@ -26,7 +26,7 @@ class Lives:
         self._at_once = at_once
         self._ends: list[list[Callable[[], None]]] = []
 
-    def go_on(self) -> None:
+    def next_step(self) -> None:
         """Take the next step of every end that is under way."""
         ends, self._ends = self._ends, []
         for steps in ends:

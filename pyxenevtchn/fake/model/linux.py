@@ -41,7 +41,7 @@ class Kernel:
         gone: why the domain has ended; None while it has not.
         saved: whether the domain is in a file, and not in Xen.
         failures: the errnos that the next calls fail with (see ``fail_next``), by operation.
-        special: whether each call of a file must call ``prepare`` first.
+        must_prepare: whether each call of a file must call ``prepare`` first.
     """
 
     def __init__(self, domain: XenDomain, configuration: Configuration, random: Random) -> None:
@@ -53,8 +53,8 @@ class Kernel:
         self.failures: dict[str, deque[int]] = {}
         self._configuration = configuration
         self._random = random
-        self._always_special = configuration.delivery == "shuffled"
-        self.special: bool = self._always_special
+        self._always_prepare = configuration.delivery == "shuffled"
+        self.must_prepare: bool = self._always_prepare
         self._run_in(domain)
 
     def _run_in(self, domain: XenDomain) -> None:
@@ -116,7 +116,7 @@ class Kernel:
     def fail_next(self, operation: str, number: int) -> None:
         """Make the next call of an operation fail with an errno."""
         self.failures.setdefault(operation, deque()).append(number)
-        self.special = True
+        self.must_prepare = True
 
     def prepare(self, file: File, operation: str) -> None:
         """Check that a call of a file can be made, and decide which events it finds.
@@ -146,14 +146,14 @@ class Kernel:
             number = numbers.popleft()
             if not numbers:
                 del self.failures[operation]
-                self.special = self._always_special or bool(self.failures)
+                self.must_prepare = self._always_prepare or bool(self.failures)
             fail(number)
 
     def end(self, why: str) -> None:
         """Stop: the domain has ended, and its files have no ports and no events any more."""
         self.pause()
         self.gone = why
-        self.special = True
+        self.must_prepare = True
         self.holders.clear()
         for file in self.files:
             file.abandon()
@@ -162,7 +162,7 @@ class Kernel:
         """Stop: the domain is saved, with the ports and events of its files."""
         self.pause()
         self.saved = True
-        self.special = True
+        self.must_prepare = True
 
     def resume(self, domain: XenDomain) -> None:
         """Continue in the domain that this one was restored into (xen_irq_resume).
@@ -171,7 +171,7 @@ class Kernel:
         kernel's any more, but the files still have them.
         """
         self.saved = False
-        self.special = self._always_special or bool(self.failures)
+        self.must_prepare = self._always_prepare or bool(self.failures)
         for file in self.files:
             file.stale = file.stale or bool(file.ports)
         self._run_in(domain)
@@ -205,9 +205,9 @@ class Kernel:
             self._deferred = self._awaiting_end() - awaited
         return count
 
-    def promise(self, file: File) -> None:
+    def show_waiting(self, file: File) -> None:
         """Make a file with an empty ring readable if an event waits for it."""
-        self._delivery.promise(file)
+        self._delivery.show_waiting(file)
 
     def forget(self, file: File) -> None:
         """Remove a closed file."""

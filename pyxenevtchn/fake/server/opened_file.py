@@ -90,7 +90,7 @@ class OpenedFile:
         # Only from now on: most files never have a session that waits.
         self.model.on_poll = self._show
 
-    def wait_no_more(self, session: "Calls") -> None:
+    def end_wait(self, session: "Calls") -> None:
         """End the wait of a session, if it waits."""
         self.waiting.pop(session, None)
 
@@ -116,7 +116,7 @@ class CallsServer(Protocol):
     def forget(self, fd: int) -> None:
         """Stop watching a connection."""
 
-    def left_by(self, session: "Calls", file: OpenedFile, *, announced: bool) -> None:
+    def remove_session(self, session: "Calls", file: OpenedFile, *, announced: bool) -> None:
         """Remove a connection from its file; close the file if it has no descriptor any more."""
 
 
@@ -130,12 +130,12 @@ class Calls:
 
     Attributes:
         model: the file's model.
-        take_back: undoes the last call, while the client may not have its answer yet.
+        undo_last: undoes the last call, while the client may not have its answer yet.
     """
 
     def __init__(self, server: CallsServer, connection: socket.socket, file: OpenedFile) -> None:
         self.model: OpenFile = file.model
-        self.take_back: Callable[[], object] | None = None
+        self.undo_last: Callable[[], object] | None = None
         self._server = server
         self._connection = connection
         self._file = file
@@ -152,7 +152,7 @@ class Calls:
         except BlockingIOError:
             return
         except OSError:
-            self._gone()
+            self._lost()
             return
         if not data:
             self.close()
@@ -168,14 +168,14 @@ class Calls:
             if len(data) < end:
                 break
             if what != _UNDO:
-                self.take_back = None
+                self.undo_last = None
             self._answer(call, data[_HEAD:end])
             data = data[end:]
             if data and self._connection.fileno() < 0:
                 return
         self._received = data
 
-    def go_on(self) -> None:
+    def answer_wait(self) -> None:
         """Answer a WAIT, if there are events now."""
         wanted, self._wanted = self._wanted, b""
         self._answer(Calls._wait, wanted)
@@ -204,29 +204,29 @@ class Calls:
         except BlockingIOError:
             self.close()
         except OSError:
-            self._gone()
+            self._lost()
 
     def _explained(self, result: int, *notes: str) -> bytes:
         self._note = " ".join(notes).encode()[:PAGE]
         return _pack(result, len(self._note))
 
-    def _gone(self) -> None:
+    def _lost(self) -> None:
         """End the connection: the client has closed it, and left the last answer unread."""
         self._undo()
         self.close()
 
     def _undo(self) -> None:
-        take_back, self.take_back = self.take_back, None
-        if take_back is not None:
+        undo_last, self.undo_last = self.undo_last, None
+        if undo_last is not None:
             with contextlib.suppress(OSError):
-                take_back()
+                undo_last()
 
     def _end(self, *, announced: bool) -> None:
         fd = self._connection.fileno()
         if fd < 0:
             return
         self._server.forget(fd)
-        self._server.left_by(self, self._file, announced=announced)
+        self._server.remove_session(self, self._file, announced=announced)
         with self._connection:
             if announced and self._file.bug:
                 answer = self._explained(-KERNEL_BUG, self._file.bug)
@@ -235,7 +235,7 @@ class Calls:
 
     def _read(self, data: bytes) -> bytes:
         ports = self.model.read(SIZE.unpack(data)[0])
-        self.take_back = functools.partial(self.model.unread, ports)
+        self.undo_last = functools.partial(self.model.unread, ports)
         return _pack(len(ports), len(ports)) + ports
 
     def _wait(self, data: bytes) -> bytes:
@@ -263,7 +263,7 @@ class Calls:
 
     def _give_up(self, _data: bytes) -> bytes:
         self._wanted = b""
-        self._file.wait_no_more(self)
+        self._file.end_wait(self)
         self._undo()
         return _pack(-errno.ECANCELED, 0)
 
@@ -282,7 +282,7 @@ def _request(request: Request) -> _Method:
         ioctl = calls.model.ioctl
         port = ioctl(request, *unpack(data))
         if port:
-            calls.take_back = functools.partial(ioctl, Request.UNBIND, port)
+            calls.undo_last = functools.partial(ioctl, Request.UNBIND, port)
         return _pack(port, 0)
 
     return method

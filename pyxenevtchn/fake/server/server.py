@@ -222,10 +222,10 @@ class Server:
         """Return the file of a descriptor, if any, which then keeps the descriptor."""
         file = self.files.get(identity(fd)) if fd >= 0 else None
         if file is not None:
-            file.descriptor.take(fd)
+            file.descriptor.take_outer(fd)
         return file
 
-    def left_by(self, session: Calls, file: OpenedFile, *, announced: bool) -> None:
+    def remove_session(self, session: Calls, file: OpenedFile, *, announced: bool) -> None:
         """Remove a connection from its file; close the file if it has no descriptor any more.
 
         Args:
@@ -234,10 +234,10 @@ class Server:
             announced: whether the connection ended with CLOSE.
         """
         file.sessions.discard(session)
-        file.wait_no_more(session)
+        file.end_wait(session)
         file.announced = announced
         if not file.sessions:
-            file.descriptor.let_go()
+            file.descriptor.close_outer()
             self._close_unused()
 
     def check_clean(self) -> None:
@@ -267,7 +267,7 @@ class Server:
             file = self._awake.pop()
             waiting, file.waiting = file.waiting, {}
             for session in waiting:
-                session.go_on()
+                session.answer_wait()
 
     def _accept(self) -> None:
         try:
