@@ -16,7 +16,7 @@
 #include "lines.h"
 #include "protocol.h"
 
-/* The descriptors below are looked at once; those above, which few have, at every call. */
+/* Lower descriptors are examined once; higher ones, which are rare, at every call. */
 enum { MANY = 1 << 16 };
 
 /* -- descriptors ------------------------------------------------------------------------------ */
@@ -24,8 +24,8 @@ enum { MANY = 1 << 16 };
 enum { UNKNOWN, OTHER, OURS };
 static _Atomic unsigned char seen[MANY];
 
-/* In the server itself, which made it, it is a socket like any. */
-static bool is_of_here(int fd)
+/* In the server itself, which made it, the descriptor is an ordinary socket. */
+static bool is_servers_own(int fd)
 {
     struct ucred server;
     socklen_t length = sizeof server;
@@ -42,7 +42,7 @@ fake_file fake_of(int fd)
     int number = errno;
     errno = 0;
     fake_file file = line_file_of(fd);
-    if (file && before == UNKNOWN && is_of_here(fd))
+    if (file && before == UNKNOWN && is_servers_own(fd))
         file = 0;
     if (known && before == UNKNOWN && errno != EBADF && lines_are_ours())
         atomic_compare_exchange_strong(&seen[fd], &before, file ? OURS : OTHER);
@@ -53,13 +53,13 @@ fake_file fake_of(int fd)
 void fake_came(int fd)
 {
     if (fd >= 0 && fd < MANY)
-        seen[fd] = line_file_of(fd) && !is_of_here(fd) ? OURS : OTHER;
+        seen[fd] = line_file_of(fd) && !is_servers_own(fd) ? OURS : OTHER;
 }
 
 /* -- calls ------------------------------------------------------------------------------------ */
 
-/* However it is found out that there is no server any more. */
-static void say_gone(void)
+/* One errno for all signs that the server has ended. */
+static void set_server_gone(void)
 {
     if (errno == ECONNREFUSED || errno == ENOENT || errno == EPIPE)
         errno = ECONNRESET;
@@ -68,7 +68,7 @@ static void say_gone(void)
 static bool send_call(int fd, uint32_t what, const void *data, size_t size)
 {
     struct call call = { what, size };
-    /* No address of no bytes: the kernel looks at that too. */
+    /* The kernel checks the address of a piece even if its size is 0. */
     struct iovec pieces[] = { { &call, sizeof call }, { (void *)data, size } };
     struct msghdr message = { .msg_iov = pieces, .msg_iovlen = size ? 2 : 1 };
     ssize_t sent;
@@ -77,7 +77,7 @@ static bool send_call(int fd, uint32_t what, const void *data, size_t size)
     return sent >= 0;
 }
 
-/* Takes an answer, whose bytes go to the buffer; a signal may end it, or not. */
+/* Receives an answer, with its bytes in the buffer; a signal ends this if it is endable. */
 static bool receive_answer(int fd, struct answer *answer, void *buffer, size_t room, bool endable)
 {
     size_t have = 0, whole = sizeof *answer;
@@ -103,7 +103,7 @@ static bool receive_answer(int fd, struct answer *answer, void *buffer, size_t r
     return true;
 }
 
-/* Receives a number of bytes, to the buffer or, where there is none, to nowhere. */
+/* Receives a number of bytes to the buffer, or drops them if the buffer is NULL. */
 static bool receive(int fd, void *buffer, size_t size)
 {
     char nowhere[512];
@@ -120,7 +120,7 @@ static bool receive(int fd, void *buffer, size_t size)
     return true;
 }
 
-/* Gives up a call that has no answer yet, or whose answer could not be taken. */
+/* Cancels a call that has no answer yet, or whose answer could not be received. */
 static bool undo(int fd)
 {
     struct answer answer;
@@ -141,9 +141,9 @@ static void hang_up_on(void *line)
     line_hang_up(*(struct line *)line);
 }
 
-/* Takes the answer to a call that waits, as the driver's read does: a signal whose handler does not
- * have it restarted ends it, and so does the thread's cancellation. What comes too late the server
- * takes back. */
+/* Receives the answer to a call that waits, as the driver's read does: a signal whose handler lacks
+ * SA_RESTART ends it, and so does a cancellation of the thread. If the answer comes too late, the
+ * server undoes the call. */
 static bool await_answer(struct line line, struct answer *answer, void *buffer, size_t room,
                          int cancelstate)
 {
@@ -175,10 +175,10 @@ static ssize_t make_call(fake_file file, int fd, uint32_t what, const void *data
     pthread_setcancelstate(cancelstate, NULL);
     if (answered && answer.result >= 0)
         return answer.result;
-    if (answered) /* what would have been a kernel's bug is no errno */
+    if (answered) /* KERNEL_BUG and REFUSED are not errnos */
         errno = -answer.result < 4096 ? -answer.result : EIO;
     else
-        say_gone();
+        set_server_gone();
     return -1;
 }
 
@@ -188,13 +188,13 @@ int fake_ioctl(fake_file file, int fd, unsigned long request, const void *argume
     unsigned number = _IOC_NR(request);
     if (number >= sizeof sizes / sizeof *sizes ||
         (uint32_t)request != _IOC(_IOC_NONE, 'E', number, sizes[number])) {
-        errno = ENOSYS; /* as the driver says */
+        errno = ENOSYS; /* as in the driver */
         return -1;
     }
     return make_call(file, fd, number, argument, sizes[number], NULL, 0);
 }
 
-/* The driver's read and write take whole ports, and a page at most. */
+/* The driver's read and write take whole ports, at most a page. */
 static uint32_t whole_ports(size_t size)
 {
     size_t page = sysconf(_SC_PAGESIZE);
@@ -225,7 +225,7 @@ bool is_privcmd(const char *path)
     return path && !strcmp(path, "/dev/xen/privcmd") && lines_wanted();
 }
 
-/* Takes the answer to an open, and the descriptor that comes along with it. */
+/* Receives the answer to an open, and returns the descriptor that comes with it. */
 static int receive_descriptor(int line, int flags)
 {
     char text[256];
@@ -254,7 +254,7 @@ static int receive_descriptor(int line, int flags)
     if (header && header->cmsg_type == SCM_RIGHTS)
         memcpy(&fd, CMSG_DATA(header), sizeof fd);
     else if (!strncmp(text, "ok ", 3))
-        errno = EMFILE; /* there was no number left for it here */
+        errno = EMFILE; /* this process had no number left for it */
     else if (sscanf(text, "error %d", &errno) != 1)
         errno = EINVAL; /* no domain can have that domid */
     return fd;
@@ -284,7 +284,7 @@ int fake_open(int flags)
         line_give_back(fake_of(fd), fd, line_settle(fake_of(fd), line));
     } else {
         line_hang_up((struct line){ line, NULL });
-        say_gone();
+        set_server_gone();
     }
     pthread_setcancelstate(cancelstate, NULL);
     return fd;

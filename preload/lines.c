@@ -17,17 +17,17 @@
 #define VARIABLE "XENEVTCHN_FAKE"
 
 enum {
-    /* They have numbers from here on, out of the way of programs that count on theirs. */
+    /* Connections have numbers from here on, as programs may rely on the numbers of their files. */
     HIGH = 512,
-    /* Their places: so many sets, of so many places for the files of one set. */
+    /* The places: a table of sets, by file, with a few places in each. */
     SETS = 256,
     WAYS = 4,
 };
 
 struct place {
-    /* The file, flags and the connection's number; 0 where it is free. */
+    /* The file, the flags and the connection's number; 0 if the place is free. */
     _Atomic uint64_t held;
-    /* The connection's socket: the program may have closed the number, and have it anew. */
+    /* Identifies the connection's socket: the program may have closed its number and reused it. */
     _Atomic uint64_t cookie;
 };
 
@@ -54,7 +54,7 @@ static uint64_t cookie_of(int fd)
     return cookie;
 }
 
-/* A child that was forked has its parent's files, as with the driver, but its own connections. */
+/* A forked child shares its parent's files, as with the driver, but has its own connections. */
 static void disown(void)
 {
     owner = getpid();
@@ -150,7 +150,7 @@ fake_file line_file_of(int fd)
     return strtoul(name.sun_path + sizeof prefix, NULL, 16);
 }
 
-/* Makes a connection about the file that the descriptor is of. */
+/* Makes a connection about the file of the descriptor. */
 static struct line attach(fake_file file, int fd)
 {
     unsigned domid;
@@ -176,13 +176,13 @@ static struct line attach(fake_file file, int fd)
         ;
     if (line_file_of(fd) == file)
         return line;
-    /* Another thread has closed the descriptor, before it was sent or after. */
+    /* Another thread has closed the descriptor, before or after it was sent. */
     line_end(line);
     errno = EBADF;
     return (struct line){ -1, NULL };
 }
 
-/* Takes a connection about the file that nobody uses now, if there is one. */
+/* Takes an idle connection about the file, if there is one. */
 static struct line take_idle(fake_file file)
 {
     for (int way = 0; lines_are_ours() && way < WAYS; way++) {

@@ -1,7 +1,7 @@
 /* The connections to the server.
  *
- * One serves one call at a time, so that threads and signal handlers never meet another's answer.
- * The idle ones wait in places, where nobody needs a lock: a signal handler could not take one.
+ * Each has one call at a time, so that threads and signal handlers never read another's answer. The
+ * idle ones are kept in places, without a lock, which a signal handler could not take.
  */
 #ifndef PYXENEVTCHN_LINES_H
 #define PYXENEVTCHN_LINES_H
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* An open file of the fake, in whatever process its descriptors are; 0 is none. */
+/* An open file of the fake, the same in all processes with descriptors of it; 0 is none. */
 typedef uint32_t fake_file;
 
 struct line {
@@ -18,37 +18,37 @@ struct line {
     struct place *place;
 };
 
-/* Tells whether the environment names a fake. */
+/* Returns whether the environment names a fake. */
 bool lines_wanted(void);
 
-/* Tells whether the memory is this process's own: a child by vfork uses its parent's. */
+/* Returns whether the memory is this process's own: a child by vfork uses its parent's. */
 bool lines_are_ours(void);
 
-/* Tells by its name which file a descriptor is of: all descriptors of a file have it in common, by
- * whatever process and in whatever way each was made. */
+/* Returns the file of a descriptor, from the name of its socket: the same for all descriptors of a
+ * file, in all processes. */
 fake_file line_file_of(int fd);
 
-/* Connects to the server that the environment names; gives the domain that it names. */
+/* Connects to the server that the environment names; stores the domid that it names. */
 int line_connect(unsigned *domid);
 
-/* Makes a connection about a file known. */
+/* Makes a line of a connection about a file, in a place if one is free. */
 struct line line_settle(fake_file file, int fd);
 
-/* Takes a connection about the file that the descriptor is of: an idle one or a new one. Whether
- * the server knows the file the answer to a call tells; EBADF where the descriptor is another's. */
+/* Takes a connection about the file of the descriptor: an idle one or a new one. EBADF if the
+ * descriptor is no longer the file's. Only the answer to a call shows whether the server has it. */
 struct line line_take(fake_file file, int fd);
 
-/* Makes it an idle one again, if the descriptor is still of the file. */
+/* Makes the connection idle again, or ends it if it cannot be kept. */
 void line_give_back(fake_file file, int fd, struct line line);
 
-/* Closes it; leaves errno as it is. */
+/* Closes the connection; keeps errno. */
 void line_hang_up(struct line line);
 
-/* Says on it that a descriptor was closed, waits until the server knows, and closes it. */
+/* Sends CLOSE for a descriptor that was closed, waits for the server, closes the connection. */
 void line_end(struct line line);
 
-/* Ends those of a file, or of all files where that is 0: the idle ones now, the busy ones once they
- * have their answers. */
+/* Ends the connections about a file, or about all files if that is 0: the idle ones now, the busy
+ * ones when they have their answers. */
 void lines_end(fake_file file);
 
 #endif

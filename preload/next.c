@@ -19,7 +19,7 @@ static void *find(enum next_function function)
     return found;
 }
 
-/* Signal handlers find them found. */
+/* Before any signal handler: dlsym is not safe there. */
 __attribute__((constructor)) static void find_all(void)
 {
     for (int function = 0; function < NEXT_COUNT; function++)
@@ -28,7 +28,7 @@ __attribute__((constructor)) static void find_all(void)
 
 void *next_function(enum next_function function)
 {
-    /* Constructors of other libraries come before. */
+    /* Constructors of other libraries may call this earlier. */
     void *found = atomic_load_explicit(&functions[function], memory_order_acquire);
     return found ? found : find(function);
 }

@@ -1,5 +1,5 @@
-/* The functions that are exported here, as the next library has them: the C library, or what is
- * preloaded behind this. */
+/* The functions that are exported here, in their versions of the next library: the C library, or
+ * another preloaded object. */
 #ifndef PYXENEVTCHN_NEXT_H
 #define PYXENEVTCHN_NEXT_H
 
@@ -17,7 +17,7 @@
     each(__xstat) each(__xstat64) each(__lxstat) each(__lxstat64)                                  \
     each(__fxstat) each(__fxstat64) each(__fxstatat) each(__fxstatat64)
 
-/* Which of them it is. */
+/* The numbers of the functions. */
 enum next_function {
 #define NEXT_NUMBER(name) NEXT_##name,
     FUNCTIONS(NEXT_NUMBER)

@@ -1,5 +1,5 @@
-/* /dev/xen/evtchn for any program: what is done to that path and to its descriptors goes to the
- * fake, everything else to the C library. To be preloaded. */
+/* /dev/xen/evtchn for any program that this is preloaded into: calls for that path and for its
+ * descriptors go to the fake, all others to the C library. */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
 #include <errno.h>
@@ -32,7 +32,7 @@ ssize_t __read_chk(int, void *, size_t, size_t);
         va_end(rest);                                                                              \
     }
 
-/* Hypercalls would be those of the machine's own Xen, if it has one, and not of the fake's. */
+/* No privcmd: its hypercalls would go to the machine's own Xen, if any, and not to the fake's. */
 #define OPENED(path, flags, by_next)                                                               \
     (is_device(path) ? fake_open(flags) : is_privcmd(path) ? (errno = ENOENT, -1) : (by_next))
 
@@ -48,7 +48,7 @@ ssize_t __read_chk(int, void *, size_t, size_t);
         TAKE_MODE(flags)                                                                           \
         return OPENED(path, flags, NEXT(name)(at, path, flags, mode));                             \
     }
-/* What a program that was compiled with _FORTIFY_SOURCE calls where it gives no mode. */
+/* Programs that are compiled with _FORTIFY_SOURCE call these if they give no mode. */
 #define OPEN_2(name)                                                                               \
     EXPORT int name(const char *path, int flags)                                                   \
     {                                                                                              \
@@ -69,7 +69,7 @@ OPEN_2(__open64_2)
 OPENAT_2(__openat_2)
 OPENAT_2(__openat64_2)
 
-/* -- what a descriptor is used for ------------------------------------------------------------ */
+/* -- calls on a descriptor -------------------------------------------------------------------- */
 
 EXPORT int ioctl(int fd, unsigned long request, ...)
 {
@@ -77,7 +77,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
     va_start(rest, request);
     void *argument = va_arg(rest, void *);
     va_end(rest);
-    /* Linux does these itself, whatever the descriptor is of. */
+    /* Linux handles these itself, for every kind of descriptor. */
     bool general =
         request == FIOCLEX || request == FIONCLEX || request == FIONBIO || request == FIOASYNC;
     fake_file file = general ? 0 : fake_of(fd);
@@ -103,8 +103,8 @@ EXPORT ssize_t write(int fd, const void *buffer, size_t size)
     return file ? fake_write(file, fd, buffer, size) : NEXT(write)(fd, buffer, size);
 }
 
-/* For a driver without operations for several pieces Linux takes one after the other, until one is
- * not whole. */
+/* A driver without operations for several pieces gets them from Linux one by one, until one is
+ * taken only in part. */
 #define PIECES(name, one)                                                                          \
     EXPORT ssize_t name(int fd, const struct iovec *pieces, int count)                             \
     {                                                                                              \
@@ -126,7 +126,7 @@ EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 PIECES(readv, fake_read)
 PIECES(writev, fake_write)
 
-/* -- how a descriptor comes and goes ---------------------------------------------------------- */
+/* -- how descriptors are made and closed ------------------------------------------------------ */
 
 static int came_from(int fd, int duplicate)
 {

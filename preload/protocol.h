@@ -1,10 +1,10 @@
-/* What is said about a file: see pyxenevtchn/fake/server/protocol.py. */
+/* The calls of a file: see pyxenevtchn/fake/server/protocol.py. */
 #ifndef PYXENEVTCHN_PROTOCOL_H
 #define PYXENEVTCHN_PROTOCOL_H
 
 #include <stdint.h>
 
-/* What is called, besides the requests. */
+/* The numbers of the calls that are not requests of the driver. */
 enum { CALL_READ = 16, CALL_WAIT = 17, CALL_WRITE = 18, CALL_CLOSE = 21, CALL_UNDO = 22 };
 
 struct call {

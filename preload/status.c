@@ -1,4 +1,4 @@
-/* What the path and its descriptors look like. */
+/* The status of the path and of its descriptors: a character device. */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
 #include <errno.h>
@@ -43,7 +43,7 @@ EXPORT int faccessat(int at, const char *path, int mode, int flags)
     return is_device(path) ? may(mode) : NEXT(faccessat)(at, path, mode, flags);
 }
 
-/* A character device; for the rest a descriptor is the socket that it is. */
+/* The type and number of the device; the rest of a descriptor's status is that of its socket. */
 #define LOOK(status) ((status)->st_mode = S_IFCHR | 0600, (status)->st_rdev = makedev(10, 63))
 
 #define FILL(status)                                                                               \
@@ -73,7 +73,7 @@ EXPORT int faccessat(int at, const char *path, int mode, int flags)
             LOOK(status);                                                                          \
         return result;                                                                             \
     }
-/* What programs call that were compiled with a C library older than 2.33. */
+/* Programs that were compiled with a C library older than 2.33 call these. */
 #define XSTAT(name, kind)                                                                          \
     EXPORT int name(int version, const char *path, struct kind *status)                            \
     {                                                                                              \

@@ -8,13 +8,12 @@
         port = backend.bind_unbound_port(domain.domid)
         frontend.bind_interdomain(0, port)
 
-The models answer as Xen and the Linux driver do, errno by errno. What only a fake can do:
+The models answer as Xen and the Linux driver do, with the same errnos. Only a fake has
 ``Domain.fail_next``, ``Domain.destroy``, ``Hypervisor.raise_virq``, ``.deliver``, ``.ports`` and
 ``.check_clean``. ``EventChannel.open("fake:")`` opens a handle on ``default()``.
 
 ``EventChannel.open("fake:unix:PATH")`` opens one on the hypervisor that ``xenevtchn fake serve
---socket PATH`` runs for many processes; ``server.remote.RemoteHypervisor`` does there what only a
-fake can.
+--socket PATH`` runs for many processes; ``server.remote.RemoteHypervisor`` controls that one.
 """
 
 from ..ports import Port, State

@@ -1,8 +1,9 @@
 """A descriptor that polls like the driver's: one end of a pair of Unix datagram sockets.
 
-A datagram in its queue makes it readable, for select, poll, epoll, asyncio and SIGIO alike, and
-they hear of it once, as the datagram comes. It is writable always. And it can be given POLLERR: a
-datagram socket whose peer lets go of it with mail still unread has ECONNRESET pending (Linux).
+A datagram in its queue makes it readable, for select, poll, epoll, asyncio and SIGIO alike; they
+are woken once, when the datagram arrives. It is always writable. It can also be made POLLERR: when
+the peer of a datagram socket disconnects with datagrams unread, the socket has ECONNRESET pending
+(Linux).
 """
 
 import errno
@@ -16,29 +17,29 @@ from .epoll_watchers import edge_triggered
 
 
 class Descriptor:
-    """The end that polls, whoever makes it.
+    """The end that polls.
 
-    Duplicates of it are for callers to have; the one here is open until ``close``.
+    Callers get duplicates of it; this one is open until ``close``.
 
     Attributes:
-        identity: device and inode number of the socket, which its duplicates have in common.
+        identity: device and inode number of the socket, equal for all duplicates.
     """
 
     def __init__(self, outer: socket.socket) -> None:
         self._outer = outer
-        # Whatever socket.setdefaulttimeout says: no call here may wait.
+        # Overrides socket.setdefaulttimeout: no call here may wait.
         self._outer.settimeout(None)
         self.identity: tuple[int, int] = identity(self._outer.fileno())
 
     def fileno(self) -> int:
-        """Return the one here, or -1 if it is not here now."""
+        """Return this descriptor, or -1 while it is closed here."""
         return self._outer.fileno()
 
     def duplicate(self, nonblocking: bool, cloexec: bool) -> int:
         """Return a new descriptor that polls as this does.
 
         Args:
-            nonblocking: whether it, and with it every other duplicate, has O_NONBLOCK.
+            nonblocking: whether it has O_NONBLOCK, and all other duplicates with it.
             cloexec: whether it is closed on exec.
 
         Raises:
@@ -50,24 +51,25 @@ class Descriptor:
         return fd
 
     def close(self) -> None:
-        """Close it; the duplicates are their owners' to close."""
+        """Close it; duplicates stay open."""
         self._outer.close()
 
 
 class PollDescriptor(Descriptor):
-    """Both ends: ``outer`` polls, ``inner`` makes it.
+    """Both ends: the inner one controls how the outer one polls.
 
-    The driver wakes nobody as the ring overflows: an edge-triggered epoll hears nothing of it. This
-    cannot become POLLERR without that; so where there is such an epoll it is POLLIN until POLLERR
-    is said for the second time, with the read that fails.
+    The driver wakes nobody when the ring overflows, so an edge-triggered epoll does not report it.
+    A socket cannot become POLLERR without waking. So while such an epoll watches it, it stays
+    POLLIN at the first ``show`` of POLLERR and becomes POLLERR at the second, that of the read
+    which fails.
 
-    Who shows what a file holds to other processes need not have the outer end all the time: it is
-    let go, and taken back from one of them. Meanwhile only POLLIN and POLLERR can be shown.
+    A server need not keep the outer end open: ``close_outer`` closes it, and ``take_outer`` gets it
+    back from a client. Meanwhile only POLLIN and POLLERR can be shown.
 
     Args:
-        pid: the process whose epolls can watch it.
-        prefix: what the outer end's name begins with, in the abstract namespace, so that whoever
-            has a duplicate finds out what it is; empty for no name.
+        pid: the process whose epolls may watch it.
+        prefix: how the outer end's name in the abstract namespace begins, so that a process with a
+            duplicate can recognize it; empty for no name.
     """
 
     def __init__(self, pid: int, prefix: bytes = b"") -> None:
@@ -76,60 +78,60 @@ class PollDescriptor(Descriptor):
         self._inner.settimeout(None)
         self._in_error = False
         self._pid = pid
-        self._said_error = False
+        self._showed_error = False
         if prefix:
             _bind(outer, prefix)
         self._load()
 
     @property
     def inner(self) -> int:
-        """The descriptor of the inner end: whoever connects it elsewhere shows POLLERR."""
+        """The descriptor of the inner end: to connect it elsewhere shows POLLERR."""
         return self._inner.fileno()
 
-    def let_go(self) -> None:
-        """Close the outer end here; those who have duplicates of it keep it alive."""
+    def close_outer(self) -> None:
+        """Close the outer end here; duplicates keep it alive."""
         self._outer.close()
 
-    def take(self, fd: int) -> None:
-        """Have the outer end again: ``fd`` is a duplicate of it, or is closed if it is there."""
+    def take_outer(self, fd: int) -> None:
+        """Take ``fd``, a duplicate, as the outer end; close it if the outer end is open here."""
         if self.fileno() >= 0:
             os.close(fd)
             return
         blocking = os.get_blocking(fd)
         self._outer = socket.socket(fileno=fd)
         if self._outer.gettimeout() is not None:
-            # Whatever socket.setdefaulttimeout says, O_NONBLOCK is the duplicates' owners' to set.
+            # Overrides socket.setdefaulttimeout; O_NONBLOCK stays as the duplicates' owners set it.
             self._outer.settimeout(None)
             os.set_blocking(fd, blocking)
         if self._in_error:
             self._take_datagram()
 
     def show(self, mask: int) -> None:
-        """Make poll say POLLIN, POLLERR or 0, and POLLOUT besides, where it said something else."""
+        """Change what poll reports besides POLLOUT to POLLIN, POLLERR or 0."""
         try:
             if mask == select.POLLIN:
                 self._inner.send(b"\0", socket.MSG_DONTWAIT)
             elif mask == select.POLLERR:
-                if self._said_error or not edge_triggered(self._pid, self.identity[1]):
+                if self._showed_error or not edge_triggered(self._pid, self.identity[1]):
                     self._set_error()
-                self._said_error = True
+                self._showed_error = True
             else:
-                self._said_error = False
+                self._showed_error = False
                 if self._in_error:
                     self._clear_error()
                 self._take_datagram()
         except OSError:
-            # Somebody who holds a duplicate treated it as a socket and spoilt it: for themselves,
-            # and not for those whose events are shown here.
+            # A process with a duplicate used it as a socket and broke it. Only that process may
+            # notice, not the sender of the event that is shown here.
             return
 
     def close(self) -> None:
-        """Close both ends; the duplicates are their owners' to close."""
+        """Close both ends; duplicates of the outer one stay open."""
         super().close()
         self._inner.close()
 
     def _load(self) -> None:
-        # The mail that the inner end leaves unread when it lets go of the outer one.
+        # The datagram that the inner end leaves unread when it disconnects.
         self._outer.send(b"\0", socket.MSG_DONTWAIT)
 
     def _take_datagram(self) -> None:
@@ -146,7 +148,7 @@ class PollDescriptor(Descriptor):
             disconnect(self._inner)
             return
         self._take_datagram()
-        # The driver signals events alone, and this is none.
+        # The driver sends SIGIO for events only, not for an overflow.
         flags = fcntl.fcntl(self._outer, fcntl.F_GETFL)
         fcntl.fcntl(self._outer, fcntl.F_SETFL, flags & ~os.O_ASYNC)
         disconnect(self._inner)
@@ -162,7 +164,7 @@ class PollDescriptor(Descriptor):
 
 
 def disconnect(inner: socket.socket) -> None:
-    """Have the socket let go of its peer, which then has ECONNRESET pending."""
+    """Disconnect the socket from its peer, which then has ECONNRESET pending."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
         stranger.bind("")
         inner.connect(stranger.getsockname())
@@ -180,7 +182,7 @@ def _bind(outer: socket.socket, prefix: bytes) -> None:
 
 
 def identity(fd: int) -> tuple[int, int]:
-    """Return what two descriptors of one socket have in common: device and inode number.
+    """Return the device and inode number, equal for two descriptors of one socket.
 
     Raises:
         OSError: EBADF.

@@ -26,7 +26,7 @@ class File(Protocol):
     """An open file of a driver, here or in another process (see driver.OpenFile).
 
     Attributes:
-        stale: whether nobody is to close it any more, as far as that is known here.
+        stale: whether it must not be closed any more, as far as that is known here.
     """
 
     stale: bool
@@ -35,10 +35,10 @@ class File(Protocol):
         """Make a request."""
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
-        """Make NOTIFY of each port."""
+        """Send NOTIFY for each port."""
 
     def read(self, size: int) -> bytes:
-        """Take events, never waiting."""
+        """Take events, without waiting."""
 
     def write(self, data: Packed) -> int:
         """Enable ports again."""
@@ -50,7 +50,7 @@ class File(Protocol):
         """Close: unbind every port."""
 
     def disown(self) -> None:
-        """Leave it, in a child process, to the parent."""
+        """After a fork: leave the file to the parent process."""
 
 
 class Description:
@@ -58,9 +58,9 @@ class Description:
 
     Args:
         file: the file.
-        descriptor: what polls as the file does.
-        lock: held over every operation of the file.
-        port_space: equal for two files whose ports are those of one domain.
+        descriptor: polls as the file does.
+        lock: held during every operation of the file.
+        port_space: equal for two files in one domain.
         reopen: opens another file of the same domain.
     """
 
@@ -82,7 +82,7 @@ class Description:
         _descriptions[descriptor.identity] = self
 
     def release_if_unused(self) -> None:
-        """Release the file if the last of its descriptors has been closed, by whomever."""
+        """Release the file if the last of its descriptors has been closed."""
         self.fds = {fd for fd in self.fds if self._is_open(fd)}
         if not self.fds and self.descriptor.identity in _descriptions:
             del _descriptions[self.descriptor.identity]
@@ -95,12 +95,12 @@ class Description:
         return False
 
 
-# The descriptions that are open, by what duplicates of their descriptors have in common.
+# The open descriptions, by the identity of their descriptors.
 _descriptions: dict[tuple[int, int], Description] = {}
 
 
 def _disown() -> None:
-    # In a child: the sockets are the parent's too, and have to go on saying what its rings hold.
+    # In a child: the sockets are the parent's too, and must still show the state of its rings.
     for description in _descriptions.values():
         description.inherited = True
         description.file.disown()
@@ -140,9 +140,9 @@ class FakeDevice(Device):
         """Make the first descriptor of a file that has just been opened.
 
         Args:
-            description: the file; it is released where this fails.
+            description: the file; it is released if this fails.
             name: the device's name, for messages.
-            nonblocking: whether ``read`` fails where it would have to wait.
+            nonblocking: whether ``read`` fails where it would wait.
             cloexec: whether the descriptor is closed when the process executes another program.
 
         Raises:
@@ -151,7 +151,7 @@ class FakeDevice(Device):
         with description.lock, contextlib.ExitStack() as stack:
             stack.callback(description.release_if_unused)
             descriptor = OwnDescriptor(description.descriptor.duplicate, nonblocking, cloexec)
-            # The exception's frames would keep it for a while.
+            # Else the exception's frames keep it open for a while.
             stack.callback(descriptor.close)
             device = cls(description, descriptor, name)
             device.own()
@@ -238,7 +238,7 @@ class FakeDevice(Device):
         return min(0, self._call(self._file.write, pack_ports(port)))
 
     def _call(self, call: Callable[..., int], *arguments: Any) -> int:  # noqa: ANN401
-        """Make a call of the file; return what it returns, or its errno, negated."""
+        """Make a call of the file; return its result, or the negated errno."""
         try:
             with self._lock:
                 if self._closed:
@@ -276,7 +276,7 @@ class FakeDevice(Device):
 
     def close(self) -> None:
         if self._description.inherited:
-            # Without the lock, which another thread may have held as the parent forked.
+            # Without the lock, which another thread may have held when the parent forked.
             if self._owned:
                 os.dup2(self._dead.number, self._fd, inheritable=False)
             self._description.descriptor.close()
@@ -288,7 +288,7 @@ class FakeDevice(Device):
             self._description.release_if_unused()
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-        # As the interpreter ends its modules are empty, and its descriptors are closed anyway.
+        # When the interpreter ends its modules are empty, and its descriptors are closed anyway.
         if self._owned and not (self._closed or is_finalizing()):
             self.close()
 
@@ -297,15 +297,15 @@ class FakeDevice(Device):
 
 
 def _poll(fd: int, wake: int, left: int) -> tuple[Collection[int], int]:
-    """Wait until one of two descriptors can be read.
+    """Wait until one of two descriptors is readable.
 
     Args:
-        fd: one.
-        wake: the other; -1 is none.
-        left: nanoseconds; -1 is for ever.
+        fd: the first.
+        wake: the second; -1 for none.
+        left: how long, in nanoseconds; -1 for no limit.
 
     Returns:
-        Those that can be read, and how much of the time is left.
+        The readable ones, and the nanoseconds that are left.
     """
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -321,8 +321,8 @@ def _poll(fd: int, wake: int, left: int) -> tuple[Collection[int], int]:
 def adopt(fd: int) -> FakeDevice | None:
     """Make a device of a duplicate of a fake's descriptor, or return None if it is not one.
 
-    The two share ring and ports; these are let go when the last of the descriptors that are
-    devices is closed. It stays its owner's to close, until ``own``.
+    The two share ring and ports, which are released when the last descriptor with a device is
+    closed. The caller closes ``fd``, unless the device's ``own`` is called.
 
     Args:
         fd: a descriptor, perhaps of a fake that this process has opened.
@@ -341,9 +341,9 @@ def adopt(fd: int) -> FakeDevice | None:
 
 
 def open_files(kernel: Kernel) -> list[str]:
-    """List the files of a domain's driver that are open, by their descriptors, for messages.
+    """List a domain's open files by their descriptors, for messages.
 
-    Those that are stale stay open, as they have to.
+    Stale files are left out: they must stay open.
     """
     mine = [each for each in list(_descriptions.values()) if each.port_space is kernel]
     for description in mine:

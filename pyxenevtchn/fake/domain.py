@@ -1,4 +1,4 @@
-"""Domain: one of a fake's domains, for tests to play with."""
+"""Domain: one of a fake's domains, controlled by tests."""
 
 import contextlib
 import os
@@ -14,21 +14,21 @@ from ..resumes import Resumes
 from .descriptor import PollDescriptor
 from .device import Description, FakeDevice
 from .model.driver import OpenFile
-from .model.life import Lives
+from .model.life import Lifecycle
 from .model.linux import Kernel
 
 OPERATIONS = (*Request, "read", "write")
-"""What can be made to fail."""
+"""The operations that ``fail_next`` takes."""
 
 
 class Domains:
-    """The domains of a hypervisor, and their kernels; those that ended or were saved are not here.
+    """The domains of a hypervisor, and their kernels.
 
     Attributes:
-        lock: held by whoever looks at or changes anything of the models.
-        kernels: the kernel of each.
-        saved: those that are in a file, by the domid that they had.
-        former: those that were restored, by each domid that they had before.
+        lock: held during every access to the models.
+        kernels: the kernel of each domain, without those that ended or are saved.
+        saved: the saved domains, by the domid that they had.
+        former: the restored domains, by each domid that they had before.
     """
 
     def __init__(self) -> None:
@@ -58,22 +58,22 @@ class Domains:
         """Return a domain's kernel.
 
         Raises:
-            ValueError: the domain is not here.
+            ValueError: the domain has ended, is saved, or is another hypervisor's.
         """
         if domain not in self.kernels:
-            raise ValueError(f"{domain!r} is no domain of this hypervisor, or no longer")
+            raise ValueError(f"{domain!r} is not, or no longer, a domain of this hypervisor")
         return self.kernels[domain]
 
 
 class Domain:
-    """A domain of a Hypervisor, running Linux. Any thread may call anything at any time."""
+    """A domain of a Hypervisor, running Linux. Any thread may call any method at any time."""
 
-    def __init__(self, kernel: Kernel, domains: Domains, lives: Lives) -> None:
+    def __init__(self, kernel: Kernel, domains: Domains, lifecycle: Lifecycle) -> None:
         self._kernel = kernel
         self._lock = domains.lock
         self._domains = domains
-        self._lives = lives
-        # Each goes with its Resumes object.
+        self._lifecycle = lifecycle
+        # Each lives as long as its Resumes object.
         self._clocks: weakref.WeakSet[Descriptor] = weakref.WeakSet()
         domains.kernels[self] = kernel
 
@@ -95,7 +95,7 @@ class Domain:
         return EventChannel(self.device(nonblocking=nonblocking))
 
     def device(self, *, nonblocking: bool = True, cloexec: bool = True) -> FakeDevice:
-        """Open the device alone: the driver's file operations, without an EventChannel.
+        """Open only the device: the driver's file operations, without an EventChannel.
 
         Raises:
             OSError: EMFILE; ENODEV, the domain was destroyed.
@@ -106,10 +106,10 @@ class Domain:
             )
 
     def open_file(self, on_poll: Callable[[int], None]) -> OpenFile:
-        """Open a file of the driver without a descriptor, for those who serve it to others.
+        """Open a file of the driver without a descriptor, for a server.
 
         Args:
-            on_poll: called when what poll says changes (see driver.OpenFile).
+            on_poll: called when the result of poll changes (see driver.OpenFile).
 
         Raises:
             OSError: ENODEV, the domain was destroyed.
@@ -125,7 +125,7 @@ class Domain:
     def resumes(self) -> Resumes:
         """Hear of this domain's resumes, as a process in it would: ``restore`` and ``checkpoint``.
 
-        For this process alone: the clients of a server hear the clock of their own machine.
+        For this process only: the clients of a server hear the clock of their own machine.
 
         Raises:
             OSError: EMFILE.
@@ -150,9 +150,9 @@ class Domain:
         return f"fake:?domid={self.domid}" if self.domid else "fake:"
 
     def fail_next(self, request: Request | Literal["read", "write"], errno: int) -> None:
-        """Make the next such call of a handle in this domain fail, and change nothing.
+        """Make the next such call of a handle in this domain fail without effect.
 
-        Called again for the same request, the one after fails too.
+        Called again for the same request, it makes the call after that fail too.
 
         Args:
             request: which request, or "read" or "write".
@@ -169,81 +169,80 @@ class Domain:
     def pause(self) -> None:
         """Stop the domain's vCPUs, as ``xl pause`` does.
 
-        Whatever is sent to it waits for ``unpause``. A real domain's processes stop as well; here
-        calls of its handles work on, and hear nothing.
+        Events that are sent to it wait for ``unpause``. A real domain's processes stop too; here
+        calls of its handles still work, but find no new events.
 
         Raises:
-            ValueError: it is dom0, or runs no longer.
+            ValueError: it is dom0, or does not run.
         """
         with self._running("paused"):
             self._kernel.pause()
 
     def unpause(self) -> None:
-        """Let the domain's vCPUs run again: what waits comes, in the ABI's order.
+        """Let the domain's vCPUs run again: waiting events arrive, in the ABI's order.
 
         Raises:
-            ValueError: it is dom0, or runs no longer.
+            ValueError: it is dom0, or does not run.
         """
         with self._running("unpaused"):
             self._kernel.unpause()
 
     def checkpoint(self) -> None:
-        """Save the domain and let it go on, as ``xl save -c`` does: everything survives.
+        """Save the domain and let it continue, as ``xl save -c`` does: everything survives.
 
         dom0 gets one VIRQ_DOM_EXC.
 
         Raises:
-            ValueError: it is dom0, or runs no longer.
+            ValueError: it is dom0, or does not run.
         """
         with self._running("checkpointed"):
-            self._lives.checkpoint()
+            self._lifecycle.checkpoint()
             self._set_clocks()
 
     def save(self) -> None:
         """Save the domain to a file, as ``xl save`` does; ``restore`` brings it back.
 
-        Its ends of channels are gone, as with ``destroy``, and dom0 gets VIRQ_DOM_EXC three times,
-        as with ``shutdown``.
-        A call of its handles is a ValueError meanwhile.
+        Its ends of channels are closed, as with ``destroy``, and dom0 gets VIRQ_DOM_EXC three
+        times, as with ``shutdown``. Until ``restore``, calls of its handles raise ValueError.
 
         Raises:
-            ValueError: it is dom0, or runs no longer.
+            ValueError: it is dom0, or does not run.
         """
         with self._running("saved"):
             del self._domains.kernels[self]
             self._domains.saved[self.domid] = self
-            self._lives.save(self._kernel)
+            self._lifecycle.save(self._kernel)
 
     def restore(self) -> None:
-        """Restore the domain that was saved, as ``xl restore`` does: with a new domid.
+        """Restore the saved domain, as ``xl restore`` does: with a new domid.
 
-        Its handles keep what is in their rings, and believe that they have their ports. In truth
-        those are gone: no event comes, ``notify`` does nothing, and where one is let go, by
-        ``unbind``, by ``close`` or by the end of the process, a real kernel crashes, here there is
-        a KernelBug, unless the number was given again: then its new owner loses it. New handles
-        work.
+        Its handles keep the events in their rings, and still list their ports. But the ports are
+        gone: no event arrives, and ``notify`` does nothing. A real kernel crashes when one of them
+        is unbound, by ``unbind``, by ``close`` or by the end of the process; here that raises
+        KernelBug. If the number has been allocated again, its new owner loses it instead. New
+        handles work.
 
         Raises:
-            ValueError: it was not saved.
+            ValueError: it is not saved.
         """
         with self._lock:
             if not self._kernel.saved:
                 raise ValueError(f"{self!r} was not saved")
             del self._domains.saved[self.domid]
             self._domains.former[self.domid] = self
-            self._lives.restore(self._kernel)
+            self._lifecycle.restore(self._kernel)
             self._domains.kernels[self] = self._kernel
             self._set_clocks()
 
     def shutdown(self) -> None:
-        """Let the domain shut itself down; the toolstack destroys what is left.
+        """Let the domain shut itself down; the toolstack destroys the rest.
 
-        dom0 gets VIRQ_DOM_EXC three times: as it has shut down, and as with ``destroy``. Those that
-        come before the port is unmasked are one, so with "immediate" delivery it hears of two; with
-        "manual" there is a ``deliver`` between each and the next.
+        dom0 gets VIRQ_DOM_EXC three times: once for the shutdown, and twice as with ``destroy``.
+        Those that come before the port is unmasked merge, so with "immediate" delivery dom0 reads
+        two events; with "manual" each of the last two comes with a ``deliver``.
 
         Raises:
-            ValueError: it is dom0, or runs no longer.
+            ValueError: it is dom0, or does not run.
         """
         self._end("shut down")
 
@@ -251,28 +250,28 @@ class Domain:
         """Let the domain's kernel crash.
 
         Args:
-            preserve: the toolstack leaves the domain as it is (on_crash=preserve): dom0 hears of it
-                once, its ports stay, can even be connected to, and nobody answers, until
-                ``destroy``. Else it is as with ``shutdown``.
+            preserve: the toolstack keeps the domain (on_crash=preserve): dom0 gets one
+                VIRQ_DOM_EXC. Until ``destroy`` the ports stay and others can even connect to them,
+                but nobody answers. Else it is as with ``shutdown``.
 
         Raises:
-            ValueError: it is dom0, or runs no longer.
+            ValueError: it is dom0, or does not run.
         """
         if not preserve:
             self._end("crashed")
             return
         with self._running("crashed"):
-            self._lives.crash_and_stay(self._kernel)
+            self._lifecycle.crash_and_stay(self._kernel)
 
     def destroy(self) -> None:
         """Destroy the domain, its processes included.
 
-        Its ports are closed: the other ends become unbound and hear nothing, and dom0 gets
-        VIRQ_DOM_EXC twice: as it is dead, and as its domid is free (Xen). With "manual" delivery
-        the second comes with the ``deliver`` after the first; meanwhile the domain is dying: to
-        connect to it is EINVAL, and ESRCH after that.
+        Its ports are closed: the other ends become unbound and get no event. dom0 gets
+        VIRQ_DOM_EXC twice: when the domain is dead, and when its domid is free (Xen). With "manual"
+        delivery the second comes with the ``deliver`` after the first; meanwhile the domain is
+        dying: to connect to it fails with EINVAL, and after that with ESRCH.
 
-        A real domain's processes end with it; here its handles live on, poll as POLLERR, and fail
+        A real domain's processes end with it; here its handles stay, poll as POLLERR, and fail
         every call but close with ENODEV.
 
         Raises:
@@ -283,21 +282,21 @@ class Domain:
             if self.domid == 0:
                 raise ValueError("dom0 cannot be destroyed")
             del self._domains.kernels[self]
-            self._lives.destroy(self._kernel)
+            self._lifecycle.destroy(self._kernel)
 
     def _set_clocks(self) -> None:
-        """Tell whoever listens to the domain's clock that it was set, as it is at a resume."""
+        """Wake the listeners to the domain's clock, which is set at a resume."""
         for clock in list(self._clocks):
             os.eventfd_write(clock.number, 1)
 
     def _end(self, how: str) -> None:
         with self._running(how):
             del self._domains.kernels[self]
-            self._lives.shut_down(self._kernel, how)
+            self._lifecycle.shut_down(self._kernel, how)
 
     @contextlib.contextmanager
     def _running(self, what: str) -> Iterator[None]:
-        """Hold the lock; refuse what only a guest that runs can do."""
+        """Hold the lock, and check that this is a guest that runs."""
         with self._lock:
             if self.domid == 0:
                 raise ValueError(f"dom0 cannot be {what}")

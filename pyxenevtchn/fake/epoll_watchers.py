@@ -1,4 +1,4 @@
-"""Who watches a descriptor with epoll, as Linux tells in /proc."""
+"""Who watches a descriptor with epoll, according to /proc."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ _EPOLLET = 1 << 31
 
 
 def edge_triggered(pid: int, inode: int) -> bool:
-    """Tell whether a process watches what has that inode number with an edge-triggered epoll."""
+    """Return whether an edge-triggered epoll of a process watches this inode."""
     return any(
         int(events, 16) & _EPOLLET and int(watched, 16) == inode
         for epoll in _epolls(pid)
@@ -20,7 +20,7 @@ def edge_triggered(pid: int, inode: int) -> bool:
 
 
 def _epolls(pid: int) -> list[str]:
-    """Say what /proc has of each epoll of a process; of none, where that is not ours to know."""
+    """Return the fdinfo of each epoll of a process; none if we may not read them."""
     found = []
     with contextlib.suppress(OSError):
         for fd in Path(f"/proc/{pid}/fd").iterdir():

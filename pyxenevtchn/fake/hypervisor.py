@@ -1,4 +1,4 @@
-"""Hypervisor: a whole machine, made of the models, for tests to play with."""
+"""Hypervisor: a whole machine, made of the models, controlled by tests."""
 
 import random
 import secrets
@@ -9,7 +9,7 @@ from ..ports import Port
 from .device import open_files
 from .domain import Domain, Domains
 from .model.configuration import Abi, Configuration, Delivery, Policy
-from .model.life import Lives
+from .model.life import Lifecycle
 from .model.linux import Kernel
 from .model.toolstack import Toolstack
 from .model.xen import Xen, XenDomain
@@ -20,29 +20,29 @@ GUEST_PORTS = 1023
 
 
 class Hypervisor:
-    """A fake Xen with a dom0, and as many other domains as are created.
+    """A fake Xen with dom0, and the domains that ``create_domain`` adds.
 
-    Any thread may call anything at any time.
+    Any thread may call any method at any time.
 
     Args:
         xen_version: (major, minor), from (4, 17). From (4, 21) a domain that does not handle a
             global VIRQ cannot bind it; before, it can and the VIRQ never fires.
         linux: (major, minor) of every domain's kernel, from (5, 11). From (6, 6) there is
             BIND_STATIC; from (6, 7) two handles can hold a port by it.
-        machine: "pv", "pvh" or "arm64": what the kernels hold themselves.
-        abi: "fifo", with 131072 ports to a domain, or "2l", with 4096. With that x86's kernels hold
-            VIRQ_DEBUG.
+        machine: "pv", "pvh" or "arm64": which ports the kernels bind themselves.
+        abi: "fifo", with 131072 ports in a domain, or "2l", with 4096. With "2l", kernels on x86
+            bind VIRQ_DEBUG.
         delivery: "immediate": an event is in the ring before the call that sent it returns.
-            "manual": it waits, pending, for ``deliver``; on several ports they come in the ABI's
-            order. "shuffled": at once, but several in any order, and together or one by one, as
-            on several vCPUs.
-        xsm: "dummy": every domain may connect with every other; "silo": with dom0 alone; or a
-            policy of your own.
-        seed: of "shuffled": two with the same seed do the same. None for a new one each time,
-            which ``repr`` tells.
+            "manual": it stays pending until ``deliver``; the events of several ports come in the
+            ABI's order. "shuffled": at once, but several in any order, and together or one by
+            one, as on several vCPUs.
+        xsm: "dummy": every domain may connect to every other; "silo": only to dom0 and itself; or
+            a policy of your own.
+        seed: for "shuffled": the same seed gives the same order. None for a random one, which
+            ``repr`` shows.
 
     Raises:
-        ValueError: there is no such thing.
+        ValueError: an argument has an unknown value.
     """
 
     def __init__(  # noqa: PLR0913 - each by its name
@@ -63,12 +63,12 @@ class Hypervisor:
         )
         self._domains = Domains()
         self._lock = self._domains.lock
-        self._random = random.Random(seed)  # noqa: S311 - it is to be foreseen
+        self._random = random.Random(seed)  # noqa: S311 - it must be reproducible
         self._xen = Xen(xen_version, self.configuration.max_channels, self.configuration.policy())
         dom0 = self._boot(self._xen.domains[0])
         self._toolstack = Toolstack(dom0)
-        self._lives = Lives(self._xen, self._toolstack, at_once=delivery != "manual")
-        self.dom0: Domain = Domain(dom0, self._domains, self._lives)
+        self._lifecycle = Lifecycle(self._xen, self._toolstack, at_once=delivery != "manual")
+        self.dom0: Domain = Domain(dom0, self._domains, self._lifecycle)
 
     def __repr__(self) -> str:
         seed = self.configuration.seed
@@ -83,19 +83,19 @@ class Hypervisor:
     ) -> Domain:
         """Create a domain.
 
-        xenstored and xenconsoled connect to its first two ports, and have two more in dom0.
+        xenstored and xenconsoled connect to its first two ports, from two new ports in dom0.
 
         Args:
-            domid: its number; None for the next one that none has had.
-            max_ports: the highest port that it can have, its kernel's own among them: ENOSPC
-                after that. xl's max_event_channels.
-            static: channels that are there before anything runs, for BIND_STATIC: for each of the
+            domid: its number; None for the next one that no domain has had.
+            max_ports: the highest port that it can have, its kernel's own ports included; after
+                that ENOSPC. xl's max_event_channels.
+            static: channels that exist before the domain runs, for BIND_STATIC: for each of the
                 domain's ports the other domain and the port there (see ``connect_static``).
 
         Raises:
-            ValueError: the domid is reserved, or a domain has it; or not even the kernel can have
-                its ports.
-            OSError: EBUSY, ENOSPC: a static port cannot be had.
+            ValueError: the domid is reserved, or a domain has it; or ``max_ports`` is less than
+                the kernel itself needs.
+            OSError: EBUSY, a static port is not free; ENOSPC, it is too high for its domain.
         """
         with self._lock:
             domain = self._xen.create(domid, max_ports)
@@ -108,15 +108,15 @@ class Hypervisor:
                 self._xen.forget(domain)
                 raise
             self._toolstack.introduce(domain)
-            return Domain(kernel, self._domains, self._lives)
+            return Domain(kernel, self._domains, self._lifecycle)
 
     def connect_static(self, a: Domain, a_port: int, b: Domain, b_port: int) -> None:
-        """Make a channel between two ports that nobody holds, as Xen does for a device tree.
+        """Create a channel between two free ports, as Xen does for a device tree.
 
-        BIND_STATIC takes the ends over: there is an event on the one of ``b``.
+        BIND_STATIC takes over the ends. The one of ``b`` has an event.
 
         Raises:
-            OSError: EBUSY, a port is not free; ENOSPC, a domain cannot have such a port.
+            OSError: EBUSY, a port is not free; ENOSPC, it is too high for its domain.
             ValueError: a domain was destroyed.
         """
         with self._lock:
@@ -135,8 +135,8 @@ class Hypervisor:
     def named_domain(self, domid: int) -> Domain:
         """Return the domain that a device's name means: with this domid, or a new one.
 
-        A program opens its device by one name, before its domain was restored and after that: a
-        domid that no domain has any more is the restored one's.
+        A program opens its device by the same name before and after its domain is restored: a domid
+        that no domain has any more means the restored domain.
         """
         with self._lock:
             try:
@@ -146,7 +146,7 @@ class Hypervisor:
                 return former if former in self._domains.kernels else self.create_domain(domid)
 
     def saved_domain(self, domid: int) -> Domain:
-        """Return the domain that was saved when it had this domid, and not restored since.
+        """Return the saved domain that had this domid.
 
         Raises:
             LookupError: there is none.
@@ -157,7 +157,7 @@ class Hypervisor:
             return self._domains.saved[domid]
 
     def ports(self, domid: int) -> tuple[Port, ...]:
-        """List a domain's ports, by number: its kernel's own too.
+        """List a domain's ports by number, its kernel's own ports included.
 
         Raises:
             LookupError: there is no such domain.
@@ -166,15 +166,15 @@ class Hypervisor:
             return self._domains.kernels[self.domain(domid)].port_table()
 
     def raise_virq(self, virq: int, domain: Domain | None = None) -> None:
-        """Raise a VIRQ, as Xen does. Where nobody has bound it nothing happens.
+        """Raise a VIRQ, as Xen does. Nothing happens if nobody has bound it.
 
         Args:
             virq: a Virq, or its number.
-            domain: where; None for the handler of a global one, and for dom0 with the others.
+            domain: where; None for the handler of a global VIRQ, and for dom0 otherwise.
 
         Raises:
-            ValueError: there is no such VIRQ, or a global one would be raised where it is not
-                handled, or the domain was destroyed.
+            ValueError: there is no such VIRQ; the domain is not the handler of a global one; or the
+                domain was destroyed.
         """
         with self._lock:
             if not 0 <= virq < NR_VIRQS:
@@ -186,21 +186,21 @@ class Hypervisor:
             handler = self._xen.virq_handler(virq)
             if where not in {None, handler}:
                 name = "dom0" if handler.domid == 0 else f"domain {handler.domid}"
-                raise ValueError(f"Xen raises the global VIRQ {virq_name(virq)} in {name} alone")
+                raise ValueError(f"Xen raises the global VIRQ {virq_name(virq)} only in {name}")
             handler.raise_virq(virq)
 
     def set_virq_handler(self, virq: int, domain: Domain) -> None:
-        """Have a global VIRQ go to a domain from now on, as the toolstack can.
+        """Make a domain the handler of a global VIRQ, as the toolstack can.
 
-        When the domain is destroyed it goes to dom0 again.
+        When the domain is destroyed, dom0 is the handler again.
 
         Args:
             virq: a Virq, or its number.
             domain: the domain.
 
         Raises:
-            OSError: EINVAL, no global VIRQ; EBUSY, the domain that it goes to so far has it bound
-                (from Xen 4.21).
+            OSError: EINVAL, not a global VIRQ; EBUSY, the handler so far has it bound (from Xen
+                4.21).
             ValueError: the domain was destroyed.
         """
         with self._lock:
@@ -209,14 +209,14 @@ class Hypervisor:
     def deliver(
         self, domain: Domain | None = None, most: int | None = None, *, storm: bool = False
     ) -> int:
-        """Run the interrupts that wait; return how many were for handles.
+        """Run the waiting interrupts; return how many were for handles.
 
         Args:
-            domain: of this domain alone; None for all, and to end the domains that are dying.
-            most: how many of handles at most; None for all.
-            storm: the events come in a flood, so that the kernel stays in its loop over them until
-                the next ``deliver``: their ports, unmasked meanwhile, stay masked until then
-                (Linux defers a "late EOI").
+            domain: only this domain's; None for all, and for the next step of dying domains.
+            most: the most that may be for handles; None for all.
+            storm: the events come in a flood: the kernel stays in its loop over them until the next
+                ``deliver``, and ports that are unmasked meanwhile stay masked until then (Linux
+                defers a "late EOI").
 
         Raises:
             ValueError: the domain was destroyed.
@@ -232,11 +232,11 @@ class Hypervisor:
                 left = None if most is None else most - count
                 count += kernel.deliver(left, storm=storm)
             if domain is None:
-                self._lives.go_on()
+                self._lifecycle.next_step()
             return count
 
     def check_clean(self) -> None:
-        """Check that no handle is open and no port bound but those that were there before.
+        """Check that no handle is open and no port bound, except the kernels' and static ones.
 
         Raises:
             AssertionError: something was left behind; the message says what, and where.

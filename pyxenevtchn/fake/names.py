@@ -1,4 +1,4 @@
-"""The fakes that have names: ``fake:``, which the whole process shares, and those of servers."""
+"""The fakes that have names: ``fake:``, shared by the whole process, and those of servers."""
 
 import os
 import threading
@@ -18,9 +18,9 @@ _default: Hypervisor | None = None
 
 
 def default() -> Hypervisor:
-    """Return the hypervisor that ``fake:`` names stand for, made when it is first asked for.
+    """Return the hypervisor of the ``fake:`` names, which the first call creates.
 
-    Each process has its own, a child that is forked too.
+    Each process has its own, a forked child too.
     """
     global _default  # noqa: PLW0603 - the one hypervisor that a name can mean
     with _lock:
@@ -30,17 +30,17 @@ def default() -> Hypervisor:
 
 
 def reset_default(hypervisor: Hypervisor | None = None) -> None:
-    """Have ``fake:`` names mean another hypervisor from now on; open handles keep the old one.
+    """Set the hypervisor of the ``fake:`` names; open handles keep the old one.
 
     Args:
-        hypervisor: that one; None for a new one.
+        hypervisor: the hypervisor; None for a new one.
     """
     global _default  # noqa: PLW0603
     with _lock:
         _default = hypervisor
 
 
-# Without the lock, which another thread may have held as the parent forked.
+# Without the lock, which another thread may have held when the parent forked.
 def _start_afresh() -> None:
     global _default, _lock
     _default, _lock = None, threading.RLock()
@@ -55,8 +55,8 @@ def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
     Args:
         name: ``fake:``, a handle in dom0; or ``fake:?domid=N``, one in the domain N, which is
             created if there is none; or ``fake:unix:PATH`` and ``fake:unix:PATH?domid=N``, the same
-            in the hypervisor that the server at PATH has.
-        nonblocking: whether ``read`` fails where it would have to wait.
+            in the hypervisor of the server at PATH.
+        nonblocking: whether ``read`` fails where it would wait.
         cloexec: whether the descriptor is closed when the process executes another program.
 
     Raises:
@@ -73,12 +73,12 @@ def open_named(name: str, *, nonblocking: bool, cloexec: bool) -> FakeDevice:
 
 
 def server_name(path: str, domid: int) -> str:
-    """Return what a domain of the server at ``path`` is called."""
+    """Return the name of a domain of the server at ``path``."""
     return f"{PREFIX}{_UNIX}{path}{f'?domid={domid}' if domid else ''}"
 
 
 def parse(name: str) -> tuple[str | None, int]:
-    """Return what a name says: the path of a server's socket, or None, and the domid.
+    """Return the parts of a name: the path of a server's socket, or None, and the domid.
 
     Raises:
         ValueError: no fake has that name.
@@ -95,7 +95,7 @@ def _parse_domid(name: str, query: str) -> int:
         return 0
     key, _, value = query.partition("=")
     if key != "domid":
-        raise ValueError(f"{name!r}: {query!r} means nothing: {_KNOWN}")
+        raise ValueError(f"{name!r}: {query!r} is not known: {_KNOWN}")
     number = int(value) if value.isascii() and value.isdecimal() and len(value) < 6 else -1
     if not 0 <= number < DOMID_FIRST_RESERVED:
         raise ValueError(f"{name!r}: domid must be 0 to {DOMID_FIRST_RESERVED - 1}, not {value!r}")

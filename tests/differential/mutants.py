@@ -112,8 +112,8 @@ MUTANTS = (
     ),
     Mutant(
         "xen",
-        "the new owner look once.\n    _set_pending(evtchn)\n",
-        "the new owner look once.\n",
+        "sends one to the new end.\n    _set_pending(evtchn)\n",
+        "sends one to the new end.\n",
     ),
     Mutant(
         "xen",

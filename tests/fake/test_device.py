@@ -1,11 +1,9 @@
-"""The fake's descriptor: what the kernel's own calls see of it, who shares it, and what leaks."""
+"""The fake's descriptor: how it polls and reads, who shares it, and that none leaks."""
 
 import asyncio
-import errno
 import fcntl
 import functools
 import os
-import resource
 import select
 import signal
 import socket
@@ -21,12 +19,12 @@ from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
 from ..concurrency import alarms, child, struck, threads, until_asleep
 from ..descriptors import descriptors
 from ..limits import TIMEOUT
-from .model.test_xen import refused
+from .helpers import open_without_descriptors
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A device, and two ports of it that are connected; nothing is pending."""
+    """A device with two ports that are connected to each other; no event is pending."""
 
     device: FakeDevice
     sender: int
@@ -42,7 +40,7 @@ class Loop:
         self.device.write(pack_ports(self.receiver))
 
     def overflow(self) -> None:
-        """Fill the ring with events of ports that are no more."""
+        """Overflow the ring, with events of ports that have been unbound."""
         for _ in range(65):
             sender = self.device.ioctl(Request.BIND_UNBOUND_PORT, DOMID_SELF)
             receiver = self.device.ioctl(Request.BIND_INTERDOMAIN, DOMID_SELF, sender)
@@ -124,7 +122,7 @@ def test_an_edge_is_the_first_event_of_an_empty_ring(loop: Loop) -> None:
         assert epoll.poll(0) == ready
 
 
-def test_asyncio_hears_of_events(loop: Loop) -> None:
+def test_asyncio_reports_events(loop: Loop) -> None:
     async def read_one() -> list[int]:
         running = asyncio.get_running_loop()
         came = running.create_future()
@@ -146,13 +144,13 @@ def sigio() -> Iterator[list[int]]:
     signal.signal(signal.SIGIO, before)
 
 
-def test_a_signal_tells_of_events_and_of_no_overflow(loop: Loop, sigio: list[int]) -> None:
+def test_sigio_comes_for_events_and_not_for_an_overflow(loop: Loop, sigio: list[int]) -> None:
     fd = loop.device.fileno()
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_ASYNC)
     loop.overflow()
-    # One for the first event, none for those behind it and none for the overflow.
+    # One for the first event, none for later ones and none for the overflow.
     assert len(sigio) == 1
     loop.device.ioctl(Request.RESET)
     loop.notify()
@@ -196,7 +194,7 @@ def test_a_read_that_blocks_is_interrupted_by_a_signal_handler_that_raises(
     loop.device.close()
 
 
-def test_a_signal_handler_may_use_the_device_in_the_midst_of_anything(loop: Loop) -> None:
+def test_a_signal_handler_may_use_the_device_at_any_time(loop: Loop) -> None:
     def use() -> None:
         loop.notify()
         loop.unmask()
@@ -257,24 +255,12 @@ def test_closing_leaves_no_descriptor_open(xen: Hypervisor) -> None:
     loop.device.close()
     loop.device.close()
     twin.close()
-    del loop, twin  # the numbers go with the devices
+    del loop, twin  # this frees their descriptor numbers
     assert descriptors() == before
 
 
-def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(xen: Hypervisor) -> None:
-    before = descriptors()
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = fcntl.fcntl(0, fcntl.F_DUPFD, 0)
-    os.close(lowest_free)
-    # A device takes four, and this process has used every number below.
-    for room in range(4):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + room, limits[1]))
-        try:
-            with refused(errno.EMFILE):
-                xen.dom0.device()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert descriptors() == before
+def test_an_open_without_free_descriptors_leaves_none_open(xen: Hypervisor) -> None:
+    open_without_descriptors(xen.dom0.device)
     xen.check_clean()
 
 
@@ -294,7 +280,7 @@ def test_a_duplicate_has_the_same_ring_and_ports(loop: Loop) -> None:
     twin.close()
 
 
-def test_the_last_descriptor_to_close_lets_the_ports_go(xen: Hypervisor) -> None:
+def test_the_last_close_unbinds_the_ports(xen: Hypervisor) -> None:
     first = xen.dom0.device()
     first.ioctl(Request.BIND_VIRQ, Virq.DEBUG)
     second = adopt(os.dup(first.fileno()))
@@ -322,7 +308,7 @@ def test_a_borrowed_duplicate_counts_until_its_owner_closes_it(xen: Hypervisor) 
     xen.check_clean()
 
 
-def test_what_is_no_fake_is_not_adopted(xen: Hypervisor) -> None:
+def test_other_descriptors_are_not_adopted(xen: Hypervisor) -> None:
     device = xen.dom0.device()
     duplicate = os.dup(device.fileno())
     device.close()

@@ -68,7 +68,7 @@ def test_a_reset_makes_a_new_hypervisor_and_leaves_the_old_one_to_its_handles() 
         "fake:?domid=\N{SUPERSCRIPT TWO}",
     ],
 )
-def test_names_that_mean_nothing_are_refused(name: str) -> None:
+def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"the names are fake: and fake:.domid=N|0 to 32751"):
         EventChannel.open(name)
 
@@ -80,7 +80,7 @@ def test_a_child_process_has_a_hypervisor_of_its_own() -> None:
             pass
 
 
-def test_the_hypervisor_that_names_mean_can_be_any() -> None:
+def test_the_hypervisor_of_the_names_can_be_set() -> None:
     xen = Hypervisor(linux=(6, 6))
     reset_default(xen)
     assert default() is xen

@@ -1,4 +1,4 @@
-"""Shuffled delivery: whatever several vCPUs could do, and nothing that they could not."""
+"""Shuffled delivery: all that several vCPUs could do, and nothing else."""
 
 import errno
 import select
@@ -14,11 +14,11 @@ from pyxenevtchn.abi import pack_ports, unpack_ports
 from pyxenevtchn.fake import FakeDevice, Hypervisor
 from pyxenevtchn.fake.model.configuration import Abi
 
-from .model.test_xen import refused
+from .helpers import refused
 
 
 class Pair:
-    """Two handles of dom0, of which one sends and the other hears, on so many ports."""
+    """Two handles of dom0: the first sends events to the second, on this number of ports."""
 
     def __init__(self, seed: int, ports: int, abi: Abi = "fifo") -> None:
         self.xen = Hypervisor(delivery="shuffled", seed=seed, abi=abi)
@@ -54,7 +54,7 @@ def readable(device: FakeDevice) -> bool:
 
 
 def reads(seed: int, sent: int = 3) -> list[list[int]]:
-    """Send that many events and read until there are no more; return which came with each read."""
+    """Send this number of events and read until there are no more; return those of each read."""
     with closing(Pair(seed, sent)) as pair:
         pair.send()
         came = []
@@ -63,7 +63,7 @@ def reads(seed: int, sent: int = 3) -> list[list[int]]:
         return came
 
 
-def test_one_seed_does_the_same_again_and_another_something_else() -> None:
+def test_the_same_seed_gives_the_same_order_and_another_one_does_not() -> None:
     assert reads(7, sent=20) == reads(7, sent=20)
     assert reads(7, sent=20) != reads(8, sent=20)
     assert "seed=7" in repr(Hypervisor(delivery="shuffled", seed=7))
@@ -79,7 +79,7 @@ def test_events_come_in_every_order_together_and_apart() -> None:
 
 
 @pytest.mark.parametrize(("abi", "expected"), [("fifo", {True, False}), ("2l", {True})])
-def test_a_port_that_the_fifo_abi_has_queued_is_not_given_again(
+def test_a_port_that_the_fifo_abi_has_queued_is_not_allocated_again(
     abi: Abi, expected: set[bool]
 ) -> None:
     seen = set()
@@ -91,7 +91,7 @@ def test_a_port_that_the_fifo_abi_has_queued_is_not_given_again(
     assert seen == expected
 
 
-def test_reset_takes_what_has_come_and_not_what_comes() -> None:
+def test_reset_drops_events_that_have_come_and_not_later_ones() -> None:
     left = set()
     for seed in range(30):
         with closing(Pair(seed, 2)) as pair:
@@ -101,7 +101,7 @@ def test_reset_takes_what_has_come_and_not_what_comes() -> None:
     assert left == {0, 1}
 
 
-def test_a_wait_is_never_left_alone_with_an_event() -> None:
+def test_a_wait_never_misses_an_event() -> None:
     for seed in range(20):
         with ExitStack() as stack:
             xen = Hypervisor(delivery="shuffled", seed=seed)
@@ -117,7 +117,7 @@ def test_a_wait_is_never_left_alone_with_an_event() -> None:
 
 
 def take(channel: EventChannel, count: int) -> Iterator[int]:
-    """Take that many events; each of them is there at once."""
+    """Take this number of events, which must not need a wait."""
     while count > 0:
         ports = channel.wait(0)
         assert ports
@@ -125,7 +125,7 @@ def take(channel: EventChannel, count: int) -> Iterator[int]:
         yield from ports
 
 
-def test_events_can_be_delivered_by_hand_besides() -> None:
+def test_deliver_works_with_shuffled_events_too() -> None:
     with closing(Pair(1, 4)) as pair:
         pair.send()
         delivered = [pair.xen.deliver(most=3), pair.xen.deliver(pair.xen.dom0), pair.xen.deliver()]
@@ -163,7 +163,7 @@ def test_a_port_has_one_event_at_a_time_and_what_was_sent_comes(
     seed: int, steps: list[tuple[str, int]]
 ) -> None:
     with closing(Pair(seed, 4)) as pair:
-        # Since the last read of a port, and so sure to come; and those that may come yet.
+        # By port: whether an event was sent since the last one, and must come; how many may come.
         sent, possible = [False] * 4, [0] * 4
         masked = [False] * 4
         for what, index in steps:
@@ -181,7 +181,7 @@ def test_a_port_has_one_event_at_a_time_and_what_was_sent_comes(
                     assert possible[each]
                     assert not masked[each]
                     masked[each] = True
-                    # Two that were sent were one event, or the second is pending now.
+                    # Two that were sent have merged, or the second is pending now.
                     sent[each] = False
                     possible[each] -= 1
             elif what == "read":
@@ -192,13 +192,13 @@ def test_a_port_has_one_event_at_a_time_and_what_was_sent_comes(
 
 
 @pytest.mark.parametrize("abi", ["fifo", "2l"])
-def test_the_edges_are_those_of_events_that_come(abi: Abi) -> None:
+def test_each_arrival_in_an_empty_ring_is_an_edge(abi: Abi) -> None:
     with closing(Pair(3, 6, abi)) as pair, select.epoll() as epoll:
         epoll.register(pair.receiver, select.EPOLLIN | select.EPOLLET)
         pair.send()
         taken = 0
         while taken < 6:
-            # Whatever was left by the last read has come since, and is a new edge.
+            # The events that the last read left have come since: a new edge.
             assert epoll.poll(0) == [(pair.receiver.fileno(), select.EPOLLIN)]
             taken += len(pair.read())
         assert epoll.poll(0) == []

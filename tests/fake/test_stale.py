@@ -22,7 +22,7 @@ def restore(guest: Domain) -> None:
     guest.restore()
 
 
-def leave_alone(channel: EventChannel) -> None:
+def close_with_a_warning(channel: EventChannel) -> None:
     with pytest.warns(RuntimeWarning, match="its descriptor stays open: open a new handle"):
         channel.close()
 
@@ -34,7 +34,7 @@ def leave_alone(channel: EventChannel) -> None:
         lambda channel, near: channel.bind_interdomain(0, near),
     ],
 )
-def test_a_bind_that_meets_a_stale_port_says_what_happened(
+def test_a_bind_that_gets_a_stale_number_raises_stale_handle(
     xen: Hypervisor, guest: Domain, bind: Callable[[EventChannel, int], int]
 ) -> None:
     channel = guest.open()
@@ -47,11 +47,11 @@ def test_a_bind_that_meets_a_stale_port_says_what_happened(
     assert caught.value.errno == errno.EEXIST
     assert "open a new handle" in caught.value.__notes__[0]
     assert channel.stale
-    leave_alone(channel)
+    close_with_a_warning(channel)
     xen.check_clean()
 
 
-def test_a_virq_that_is_bound_already_is_no_proof(guest: Domain) -> None:
+def test_a_virq_that_is_bound_already_does_not_make_a_handle_stale(guest: Domain) -> None:
     with guest.open() as channel:
         channel.bind_virq(Virq.DEBUG)
         with pytest.raises(FileExistsError) as caught:
@@ -61,19 +61,19 @@ def test_a_virq_that_is_bound_already_is_no_proof(guest: Domain) -> None:
         assert not channel.stale
 
 
-def test_a_bind_of_a_virq_asks_xen_what_became_of_the_ports(xen: Hypervisor, guest: Domain) -> None:
+def test_a_failed_bind_of_a_virq_looks_at_the_ports_in_xen(xen: Hypervisor, guest: Domain) -> None:
     channel = guest.open()
     for _ in range(2):
         channel.bind_unbound_port(0)
     restore(guest)
     with guest.open() as other:
-        # It has the first one's number.
+        # This gets the number of the first port.
         other.bind_virq(Virq.DEBUG)
         with pytest.raises(StaleHandle, match=r"bind_virq\(virq=DEBUG\): File exists") as caught:
             channel.bind_virq(Virq.DEBUG)
     assert "open a new handle" in caught.value.__notes__[0]
     assert channel.stale
-    leave_alone(channel)
+    close_with_a_warning(channel)
     xen.check_clean()
 
 
@@ -85,7 +85,7 @@ def test_a_bind_of_a_virq_asks_xen_what_became_of_the_ports(xen: Hypervisor, gue
         lambda channel: channel.bind_virq(Virq.DEBUG),
     ],
 )
-def test_xen_tells_that_a_handle_is_stale(
+def test_check_stale_finds_a_stale_handle(
     xen: Hypervisor, guest: Domain, bind: Callable[[EventChannel], int]
 ) -> None:
     channel = guest.open()
@@ -98,11 +98,11 @@ def test_xen_tells_that_a_handle_is_stale(
     assert channel.check_stale()
     assert channel.stale
     assert list(channel.bindings) == [port]
-    leave_alone(channel)
+    close_with_a_warning(channel)
     xen.check_clean()
 
 
-def test_where_all_numbers_were_given_again_there_is_no_proof(guest: Domain) -> None:
+def test_check_stale_finds_nothing_while_others_have_all_the_numbers(guest: Domain) -> None:
     channel = guest.open()
     channel.bind_virq(Virq.DEBUG)
     restore(guest)
@@ -110,7 +110,7 @@ def test_where_all_numbers_were_given_again_there_is_no_proof(guest: Domain) -> 
         other.bind_virq(Virq.DEBUG)
         assert not channel.check_stale()
     assert channel.check_stale()
-    leave_alone(channel)
+    close_with_a_warning(channel)
 
 
 def test_a_handle_without_ports_is_never_found_stale(guest: Domain) -> None:
@@ -119,7 +119,7 @@ def test_a_handle_without_ports_is_never_found_stale(guest: Domain) -> None:
         assert not channel.check_stale()
 
 
-def test_where_xen_cannot_be_asked_the_handle_is_as_before(guest: Domain) -> None:
+def test_a_check_stale_that_fails_leaves_the_handle_as_it_was(guest: Domain) -> None:
     with guest.open() as channel:
         channel.bind_unbound_port(0)
         guest.destroy()
@@ -129,7 +129,7 @@ def test_where_xen_cannot_be_asked_the_handle_is_as_before(guest: Domain) -> Non
         assert not channel.stale
 
 
-def test_tasks_that_wait_hear_of_what_xen_tells(guest: Domain) -> None:
+def test_check_stale_wakes_waiting_tasks(guest: Domain) -> None:
     async def main() -> None:
         events = AsyncEventChannel(guest.open())
         port = events.bind_unbound_port(0)
@@ -140,12 +140,12 @@ def test_tasks_that_wait_hear_of_what_xen_tells(guest: Domain) -> None:
         assert events.check_stale()
         with pytest.raises(StaleHandle):
             await task
-        leave_alone(events.channel)
+        close_with_a_warning(events.channel)
 
     asyncio.run(main())
 
 
-def test_the_server_tells_that_a_handle_is_stale(server: ServerProcess) -> None:
+def test_check_stale_works_with_a_server(server: ServerProcess) -> None:
     domid = server.xen.create_domain()
     channel = EventChannel.open(server.name(domid))
     channel.bind_unbound_port(0)
@@ -153,7 +153,7 @@ def test_the_server_tells_that_a_handle_is_stale(server: ServerProcess) -> None:
     server.xen.save_domain(domid)
     domid = server.xen.restore_domain(domid)
     assert channel.check_stale()
-    leave_alone(channel)
+    close_with_a_warning(channel)
     server.xen.destroy_domain(domid)
 
 
@@ -188,7 +188,7 @@ def test_a_stale_handle_refuses(
     assert "open a new handle" in caught.value.__notes__[0]
     assert repr(channel).endswith("ports=1 stale>")
     assert list(channel.bindings) == [port]
-    leave_alone(channel)
+    close_with_a_warning(channel)
     assert repr(channel).endswith("closed stale>")
     xen.check_clean()
 
@@ -206,7 +206,7 @@ def leave_by_with(channels: list[EventChannel]) -> None:
         pytest.param(list.clear, id="collector"),
     ],
 )
-def test_a_stale_handles_descriptor_stays_open_whoever_lets_it_go(
+def test_the_descriptor_of_a_stale_handle_stays_open(
     xen: Hypervisor, guest: Domain, let_go: Callable[[list[EventChannel]], None]
 ) -> None:
     channels = [guest.open()]
@@ -227,7 +227,7 @@ def test_a_stale_handle_is_closed_once(guest: Domain) -> None:
     channel.bind_unbound_port(0)
     restore(guest)
     channel.mark_stale()
-    leave_alone(channel)
+    close_with_a_warning(channel)
     channel.close()
     with pytest.raises(ValueError, match="the handle is closed"):
         channel.read()
@@ -253,13 +253,13 @@ def test_a_new_handle_takes_the_place_of_a_stale_one(xen: Hypervisor, guest: Dom
         for binding in old.bindings.values():
             assert binding.virq is not None
             assert channel.bind_virq(binding.virq) == port
-        leave_alone(old)
+        close_with_a_warning(old)
         xen.raise_virq(Virq.DEBUG, guest)
         assert channel.wait(0) == [port]
     xen.check_clean()
 
 
-def test_whoever_waits_hears_of_it(guest: Domain) -> None:
+def test_mark_stale_wakes_waiters(guest: Domain) -> None:
     channel = guest.open()
     channel.bind_unbound_port(0)
 
@@ -280,10 +280,10 @@ def test_whoever_waits_hears_of_it(guest: Domain) -> None:
             until_asleep(thread)
         restore(guest)
         channel.mark_stale()
-    leave_alone(channel)
+    close_with_a_warning(channel)
 
 
-def test_tasks_that_wait_hear_of_it(guest: Domain) -> None:
+def test_mark_stale_wakes_waiting_tasks(guest: Domain) -> None:
     async def main() -> None:
         channel = guest.open()
         port = channel.bind_unbound_port(0)
@@ -301,7 +301,7 @@ def test_tasks_that_wait_hear_of_it(guest: Domain) -> None:
     asyncio.run(main())
 
 
-def test_a_loop_that_is_left_on_a_stale_handle_ends_quietly(xen: Hypervisor, guest: Domain) -> None:
+def test_leaving_a_loop_over_a_stale_handle_raises_nothing(xen: Hypervisor, guest: Domain) -> None:
     channel = guest.open()
     channel.bind_virq(Virq.DEBUG)
     xen.raise_virq(Virq.DEBUG, guest)
@@ -309,10 +309,10 @@ def test_a_loop_that_is_left_on_a_stale_handle_ends_quietly(xen: Hypervisor, gue
         next(events)
         restore(guest)
         channel.mark_stale()
-    leave_alone(channel)
+    close_with_a_warning(channel)
 
 
-def test_who_is_asked_for_does_not_exist_or_may(xen: Hypervisor, guest: Domain) -> None:
+def test_domain_exists_asks_xen(xen: Hypervisor, guest: Domain) -> None:
     with xen.dom0.open() as channel:
         assert channel.domain_exists(0)
         assert channel.domain_exists(guest.domid)
@@ -339,7 +339,7 @@ with guest.open() as channel:
     guest.restore()
     channel.mark_stale()
 del channel
-# Modules that live on are emptied at the end, and so is what they have.
+# Modules that are still referenced are emptied at the end, with all that they have.
 os.register_at_fork(before=lambda modules=[*sys.modules.values()]: modules)
 """
 

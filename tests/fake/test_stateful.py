@@ -1,7 +1,7 @@
-"""Any sequence of calls, checked against a plain account of what should be where.
+"""Any sequence of calls, checked against a simple reference.
 
-The account below knows nothing of the models: it is one flat table of ports and one list for each
-ring, and every call is worked out from them anew.
+The reference shares nothing with the fake's models: it is one flat table of ports and one list for
+each ring, from which it computes the result of each call.
 """
 
 import errno
@@ -61,7 +61,7 @@ class FakeMachine(RuleBasedStateMachine):
         self.fds = descriptors()
         self.handles: list[Handle] = []
         self.bound: dict[End, Bound] = {}
-        # What waits in each domain's queue, in its order; a port that was closed is there still.
+        # The events in each domain's queue, in order, those of closed ports too.
         self.late: dict[int, list[tuple[int, Bound]]] = {0: [], GUEST: []}
         # The ports that the kernels and dom0's daemons hold.
         self.standing: dict[int, set[int]] = {}
@@ -83,7 +83,7 @@ class FakeMachine(RuleBasedStateMachine):
             for domid in (0, GUEST)
         }
 
-    # What should happen.
+    # The expected effects of calls.
 
     def lowest_free(self, domid: int) -> int:
         taken = self.standing[domid] | {port for where, port in self.bound if where == domid}
@@ -131,7 +131,7 @@ class FakeMachine(RuleBasedStateMachine):
             self.drop(end)
 
     def expect(self, expected: int | bytes, handle: Handle, call: Callable[[], object]) -> bool:
-        """Make a call, which should return this, or fail with this errno if it is negative."""
+        """Make a call that must return ``expected``, or fail with its errno if it is negative."""
         if handle.gone:
             expected = -errno.ENODEV
         if isinstance(expected, int) and expected < 0:
@@ -141,7 +141,7 @@ class FakeMachine(RuleBasedStateMachine):
         assert call() == expected
         return True
 
-    # What is done.
+    # The calls.
 
     def some_handle(self, data: st.DataObject) -> Handle:
         return data.draw(st.sampled_from(self.handles))
@@ -335,7 +335,7 @@ class FakeMachine(RuleBasedStateMachine):
         assert self.xen.deliver(most=most) == count
 
     @rule()
-    def destroy_the_guest_and_make_it_anew(self) -> None:
+    def destroy_and_recreate_the_guest(self) -> None:
         self.xen.domain(GUEST).destroy()
         for handle in self.handles:
             if handle.domid == GUEST:
@@ -359,7 +359,7 @@ class FakeMachine(RuleBasedStateMachine):
                 assert dict(poller.poll(0)).get(device.fileno(), 0) == mask
 
     @invariant()
-    def the_port_tables_are_as_accounted(self) -> None:
+    def the_port_tables_are_as_expected(self) -> None:
         for domid in (0, GUEST) if hasattr(self, "xen") else ():
             ports = {port.port: port for port in self.xen.ports(domid)}
             found = {port: ports[port] for port in set(ports) - self.standing[domid]}

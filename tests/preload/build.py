@@ -1,4 +1,4 @@
-"""C programs and the object, compiled: as they are, and with sanitizers."""
+"""Compile the C programs and the preloaded object: plain, and with sanitizers."""
 
 import subprocess
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 PLAIN = "plain"
 
-# By name: what the compiler is told, and the runtime that is to be preloaded first.
+# By name: the compiler's flags, and the runtime that must be preloaded first.
 _BUILDS = {
     PLAIN: (("-O2", "-D_FORTIFY_SOURCE=2"), None),
     "address": (("-O1", "-fsanitize=address,undefined"), "libasan.so"),
@@ -24,9 +24,9 @@ _BUILDS = {
 }
 BUILDS = tuple(_BUILDS)
 
-# What sanitizers make of what the programs do on purpose.
+# For what the programs do on purpose.
 _OPTIONS = {
-    "ASAN_OPTIONS": "detect_leaks=0",  # it wants to trace the program
+    "ASAN_OPTIONS": "detect_leaks=0",  # the search for leaks traces the program
     "UBSAN_OPTIONS": "halt_on_error=1",
     "TSAN_OPTIONS": "die_after_fork=0",
 }
@@ -34,7 +34,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Build:
-    """Programs that were compiled, and an object like them.
+    """Compiled programs, and the object of the same build.
 
     Attributes:
         folder: where the programs are.
@@ -45,13 +45,13 @@ class Build:
     preloaded: str
 
     def environment(self, device: str) -> Mapping[str, str]:
-        """Return a program's environment, with the name of the fake's device in it."""
+        """Return the environment of a program on a fake device."""
         return {**_OPTIONS, "LD_PRELOAD": self.preloaded, preload.VARIABLE: device}
 
     def run(self, program: str, *arguments: str, device: str) -> "subprocess.CompletedProcess[str]":
         """Run a program to its end."""
         return subprocess.run(
-            # Some thread sanitizers do not know all the addresses that Linux gives at random.
+            # Some thread sanitizers do not support all of Linux's random addresses.
             ["setarch", "-R", self.folder / program, *arguments],
             env=self.environment(device),
             capture_output=True,

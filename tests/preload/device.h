@@ -1,4 +1,4 @@
-/* The device as a program meets it that has neither libxenevtchn nor the kernel's headers. */
+/* The device, for programs that have neither libxenevtchn nor the kernel's headers. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
     do {                                                                                           \
         errno = 0;                                                                                 \
         if (!(what)) {                                                                             \
-            fprintf(stderr, "%s:%d: not so: %s (%s)\n", __FILE__, __LINE__, #what,                 \
+            fprintf(stderr, "%s:%d: failed: %s (%s)\n", __FILE__, __LINE__, #what,                 \
                     strerror(errno));                                                              \
             _exit(1);                                                                              \
         }                                                                                          \
@@ -84,7 +84,7 @@ static inline struct pair connect_pair(int near, int far)
     port = ioctl(far, BIND_INTERDOMAIN, other);
     NEED(port > 0);
     pair.far_port = port;
-    NEED(take(far) == pair.far_port); /* nobody sent it */
+    NEED(take(far) == pair.far_port); /* from Xen, at the connection */
     unmask(far, pair.far_port);
     return pair;
 }
@@ -101,7 +101,7 @@ static inline void close_pair(struct pair pair)
     NEED(close(pair.far) == 0);
 }
 
-/* Tells whether nobody holds the VIRQ any more. */
+/* Returns whether nobody has bound the VIRQ. */
 static inline int virq_is_free(void)
 {
     int fd = open_device(0);
@@ -119,7 +119,7 @@ static inline int open_with_virq(void)
     return fd;
 }
 
-/* The cases of a program: it runs the one that its argument names. */
+/* A case of a program, which runs the one that its argument names. */
 struct test {
     const char *name;
     void (*run)(void);

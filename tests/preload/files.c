@@ -1,4 +1,4 @@
-/* What one process does with the device and its descriptors. */
+/* One process with the device and its descriptors. */
 #include "device.h"
 
 #include <sys/mman.h>
@@ -33,7 +33,7 @@ static void sizes_are_the_drivers(void)
     NEED(write(fd, ports, 7) == 4);
     NEED(write(fd, ports, 5000) == sysconf(_SC_PAGESIZE));
     NEED(close(fd) == 0);
-    /* Several pieces are taken one after the other, as far as they are whole. */
+    /* Several pieces are taken one by one, until one is taken only in part. */
     struct pair pair = open_pair(O_NONBLOCK);
     struct iovec pieces[] = { { ports, 4 }, { ports + 1, 4 }, { ports + 2, 6 } };
     notify(pair.near, pair.near_port);
@@ -104,7 +104,7 @@ static void every_open_opens_it(void)
     NEED(open("/dev/xen/nothing", O_RDWR) == -1 && errno == ENOENT);
 }
 
-static void it_waits_or_not_whatever_becomes_of_a_duplicate(void)
+static void a_read_does_not_wait_after_a_duplicate_is_closed(void)
 {
     uint32_t port;
     int fd = open_device(O_NONBLOCK);
@@ -133,7 +133,7 @@ static void it_looks_like_a_device(void)
     NEED(stat("/dev/null", &status) == 0 && fstat(0, &status) == 0 && access("/dev/null", R_OK) == 0);
 }
 
-static void the_last_duplicate_lets_the_ports_go(void)
+static void the_last_close_unbinds_the_ports(void)
 {
     int fd = open_with_virq();
     int twins[] = { dup(fd), dup2(fd, 100), dup3(fd, 101, O_CLOEXEC), fcntl(fd, F_DUPFD, 102),
@@ -145,7 +145,7 @@ static void the_last_duplicate_lets_the_ports_go(void)
         NEED(close(twins[i]) == 0);
     }
     NEED(virq_is_free());
-    /* A descriptor that was anything else before. */
+    /* A number that was another file's before. */
     NEED(dup2(0, 100) == 100 && read(100, &fd, 0) == 0);
     fd = open_device(0);
     NEED(dup2(fd, 100) == 100 && ioctl(100, RESET) == 0);
@@ -153,7 +153,7 @@ static void the_last_duplicate_lets_the_ports_go(void)
     NEED(close(100) == 0 && close(fd) == 0);
 }
 
-static void it_goes_in_whatever_way_it_is_closed(void)
+static void every_close_closes_it(void)
 {
     int null = open("/dev/null", O_RDWR);
     int fd = open_with_virq();
@@ -163,13 +163,13 @@ static void it_goes_in_whatever_way_it_is_closed(void)
     fd = open_with_virq();
     NEED(close_range(fd, fd, 0) == 0 && virq_is_free());
     fd = open_with_virq();
-    closefrom(fd); /* and all that the library has open besides */
+    closefrom(fd); /* and all connections of the library */
     NEED(virq_is_free());
     fd = open_with_virq();
     for (int each = fd; each < 1024; each++)
         close(each);
     NEED(virq_is_free());
-    /* The numbers that the library had are others' now, and stay theirs. */
+    /* The library's numbers are now those of other files, which it must not close. */
     fd = open_device(0);
     closefrom(fd + 1);
     for (int each = fd + 1; each < 1000; each++)
@@ -193,7 +193,7 @@ static void many_are_open_at_once(void)
         NEED(close(fds[i]) == 0);
 }
 
-static void a_restricted_one_is(void)
+static void a_restricted_file_binds_no_virq(void)
 {
     int fd = open_device(0);
     uint16_t domid = 3;
@@ -211,12 +211,12 @@ int main(int count, char **arguments)
         CASE(bad_requests_and_seeks_are_refused),
         CASE(a_fault_takes_no_event),
         CASE(every_open_opens_it),
-        CASE(it_waits_or_not_whatever_becomes_of_a_duplicate),
+        CASE(a_read_does_not_wait_after_a_duplicate_is_closed),
         CASE(it_looks_like_a_device),
-        CASE(the_last_duplicate_lets_the_ports_go),
-        CASE(it_goes_in_whatever_way_it_is_closed),
+        CASE(the_last_close_unbinds_the_ports),
+        CASE(every_close_closes_it),
         CASE(many_are_open_at_once),
-        CASE(a_restricted_one_is),
+        CASE(a_restricted_file_binds_no_virq),
     };
     return run_case(cases, sizeof cases / sizeof *cases, count > 1 ? arguments[1] : "");
 }

@@ -1,4 +1,4 @@
-/* What several processes do with one file of the device. */
+/* Several processes with one file of the device. */
 #include "device.h"
 
 #include <signal.h>
@@ -7,7 +7,7 @@
 
 static char **own_arguments;
 
-/* Waits for a child that has to succeed. */
+/* Waits for a child, which must succeed. */
 static void join(pid_t child)
 {
     int status;
@@ -33,7 +33,7 @@ static void a_child_uses_what_it_inherited(void)
         unmask(pair.near, pair.near_port);
     }
     join(child);
-    /* What the child has closed is open here. */
+    /* The child has closed it, but not this process. */
     notify(pair.near, pair.near_port);
     NEED(take(pair.far) == pair.far_port);
     close_pair(pair);
@@ -57,7 +57,7 @@ static void a_child_keeps_the_ports_until_it_ends(void)
     NEED(virq_is_free());
 }
 
-static void a_child_in_its_parents_memory_closes_its_own(void)
+static void a_vforked_child_closes_only_its_own(void)
 {
     int fd = open_with_virq();
     pid_t child = vfork();
@@ -71,7 +71,7 @@ static void a_child_in_its_parents_memory_closes_its_own(void)
     NEED(virq_is_free());
 }
 
-static void a_killed_process_lets_its_ports_go(void)
+static void a_killed_process_loses_its_ports(void)
 {
     int ready[2];
     char byte;
@@ -88,7 +88,7 @@ static void a_killed_process_lets_its_ports_go(void)
     NEED(virq_is_free());
 }
 
-/* Executed by the next one, with the pair in its arguments. */
+/* The program that the next case executes, with the pair in its arguments. */
 static void successor(void)
 {
     struct pair pair = { atoi(own_arguments[2]), atoi(own_arguments[3]), atoi(own_arguments[4]),
@@ -150,7 +150,7 @@ static void a_descriptor_can_be_sent(void)
     NEED(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets) == 0);
     pid_t child = fork();
     if (child == 0) {
-        /* A number that was looked at as something else's, and is the device's then. */
+        /* A number that was examined for another file, and then becomes the device's. */
         int other = open("/dev/null", O_RDONLY);
         NEED(read(other, &other, 0) == 0 && close(other) == 0);
         int fd = receive_descriptor(sockets[1]);
@@ -170,8 +170,8 @@ int main(int count, char **arguments)
     static const struct test cases[] = {
         CASE(a_child_uses_what_it_inherited),
         CASE(a_child_keeps_the_ports_until_it_ends),
-        CASE(a_child_in_its_parents_memory_closes_its_own),
-        CASE(a_killed_process_lets_its_ports_go),
+        CASE(a_vforked_child_closes_only_its_own),
+        CASE(a_killed_process_loses_its_ports),
         CASE(a_successor_has_the_ports_and_what_is_pending),
         CASE(a_descriptor_can_be_sent),
     };

@@ -1,4 +1,4 @@
-"""Other people's programs, and those that are written like them, on the preloaded device."""
+"""Programs of other projects, and programs written like them, on the preloaded device."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def environment(server: ServerProcess, domid: int = 0) -> Mapping[str, str]:
 def test_xens_checker_tells_a_restricted_descriptor(
     tmp_path: Path, domid: int, verdict: str
 ) -> None:
-    """It also grants a page, by a device that has no fake."""
+    """The checker also grants a page: gntalloc.c is preloaded for that."""
     compile_program(tmp_path / "hold", [OTHERS / "hold.c"])
     compile_program(tmp_path / "gntalloc.so", [OTHERS / "gntalloc.c"], "-fPIC", "-shared")
     ended = run(

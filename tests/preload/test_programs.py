@@ -1,4 +1,4 @@
-"""The preloaded object under C programs: whatever they do with the device, as they do it."""
+"""C programs on the preloaded device: each case of each program, in each build."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from .build import BUILDS, HERE, Build, build
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 # The thread sanitizer delays a signal until a call returns, and this call restarts each time.
-NEVER_ENDS = ("thread", "a_read_is_restarted_where_the_handler_wants_it")
+NEVER_ENDS = ("thread", "a_read_is_restarted_with_sa_restart")
 
 CASES = [
     pytest.param(name, source.stem, case, id=f"{name}-{case}")
@@ -26,12 +26,12 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Build]:
-    """What makes a build, once: the tests come in any order."""
+    """Makes a build by its name, once: the tests run in any order."""
     return cache(lambda name: build(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.mark.parametrize(("name", "program", "case"), CASES)
-def test_a_program_finds_the_device_as_it_is(
+def test_a_case_of_a_program(
     built: Callable[[str], Build], server: ServerProcess, name: str, program: str, case: str
 ) -> None:
     ended = built(name).run(program, case, device=server.name())

@@ -1,4 +1,4 @@
-"""xenevtchn fake run: any program with the fake's device, and its end."""
+"""xenevtchn fake run: a program on the fake's device, and how it ends."""
 
 import contextlib
 import errno
@@ -31,13 +31,13 @@ def run_python(
     return run("fake", "run", *options, "--", sys.executable, "-c", program, device=device)
 
 
-def said(ended: "subprocess.CompletedProcess[str]") -> tuple[int, str, str]:
+def result_of(ended: "subprocess.CompletedProcess[str]") -> tuple[int, str, str]:
     return ended.returncode, ended.stdout, ended.stderr
 
 
 def test_a_program_finds_the_device_at_its_path() -> None:
     ended = run_python(f"{BIND}; print(channel.name); channel.close()", "--check")
-    assert said(ended) == (0, "/dev/xen/evtchn\n", "")
+    assert result_of(ended) == (0, "/dev/xen/evtchn\n", "")
 
 
 def test_what_the_program_starts_finds_it_too() -> None:
@@ -49,17 +49,21 @@ def test_what_the_program_starts_finds_it_too() -> None:
 def test_the_fakes_controls_find_the_server() -> None:
     script = "xenevtchn fake create-domain && xenevtchn fake destroy-domain 1"
     ended = shell(f"xenevtchn fake run --domid 4 -- sh -c '{script}'", device="")
-    assert said(ended) == (0, "1\n", "")
+    assert result_of(ended) == (0, "1\n", "")
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -TERM $$", 143)])
 def test_the_programs_exit_status_is_the_commands(script: str, status: int) -> None:
     ended = run("fake", "run", "--", "sh", "-c", script, device="")
-    assert said(ended) == (status, "", "")
+    assert result_of(ended) == (status, "", "")
 
 
 def test_the_programs_options_are_its_own() -> None:
-    assert said(run("fake", "run", "echo", "--check", "-h", device="")) == (0, "--check -h\n", "")
+    assert result_of(run("fake", "run", "echo", "--check", "-h", device="")) == (
+        0,
+        "--check -h\n",
+        "",
+    )
 
 
 # Names the signals that it gets, until SIGUSR1.
@@ -89,21 +93,20 @@ def test_ctrl_c_reaches_the_program_once() -> None:
         assert command.line() == "ready"
         command.type("\x03")
         assert command.line().removeprefix("^C") == "SIGINT"
-        # Passed on after whatever else might have been.
+        # Passed on after any other signal.
         command.signal(signal.SIGUSR1)
         assert command.line() == "SIGUSR1"
         assert command.end().status == 0
 
 
-def test_the_program_starts_as_it_would_without() -> None:
-    """With the signals and the limit of descriptors that it would have."""
+def test_the_program_has_the_callers_signal_mask_and_descriptor_limit() -> None:
     program = """
 import resource, signal
 print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))))
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
     ended = run_python(program)
-    assert said(ended) == (0, f"[]\n{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}\n", "")
+    assert result_of(ended) == (0, f"[]\n{resource.getrlimit(resource.RLIMIT_NOFILE)[0]}\n", "")
 
 
 @pytest.mark.parametrize(("check", "status"), [((), 0), (("--check",), 1)])
@@ -130,7 +133,7 @@ os._exit(0)
     assert ended.stderr.startswith("left open in domain 0: a handle of ")
 
 
-# Lets its domain be restored, then lets go of the port that this has cost it.
+# Has its domain saved and restored, then unbinds the port that it has lost by this.
 RESTORED = f"""{BIND}
 import subprocess, sys
 for control in ("save-domain", "restore-domain"):
@@ -145,7 +148,7 @@ channel.close()
 
 
 @pytest.mark.parametrize(("check", "status"), [((), 0), (("--check",), 1)])
-def test_a_kernels_bug_is_told_and_an_error_to_the_program(
+def test_a_kernels_bug_is_printed_and_is_an_error_in_the_program(
     check: tuple[str, ...], status: int
 ) -> None:
     ended = run_python(RESTORED, "--domid", "5", *check)
@@ -156,7 +159,7 @@ def test_a_kernels_bug_is_told_and_an_error_to_the_program(
 
 
 @pytest.mark.parametrize("named", ["option", "device", "environment"])
-def test_it_can_be_a_servers(server: ServerProcess, named: str) -> None:
+def test_the_device_can_be_a_servers(server: ServerProcess, named: str) -> None:
     program = f"{BIND}; print(port, flush=True); import signal; signal.pause()"
     options: list[Argument] = ["fake", "run", "--", sys.executable, "-c", program]
     if named == "option":
@@ -174,7 +177,7 @@ def test_it_can_be_a_servers(server: ServerProcess, named: str) -> None:
 
 
 def error_of(*arguments: Argument, device: str = "") -> tuple[int, str]:
-    """The exit status of ``fake run``, and the error that is one line, perhaps with a hint."""
+    """Return the exit status and the error of ``fake run``: one line, besides hints."""
     ended = run("fake", "run", *arguments, device=device)
     error, *hints = ended.stderr.splitlines()
     assert ended.stdout == ""
@@ -182,7 +185,7 @@ def error_of(*arguments: Argument, device: str = "") -> tuple[int, str]:
     return ended.returncode, error.removeprefix("Error: ")
 
 
-def test_a_program_that_cannot_be_run_is_an_error_as_a_shell_has_it(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_run_is_an_error_with_a_shells_status(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("text")
     assert error_of("no-such-program") == (127, "no-such-program: no such program is on PATH")
@@ -203,7 +206,7 @@ def test_a_program_that_nothing_is_preloaded_into_is_refused(tmp_path: Path) -> 
     assert "linked statically" in error
 
 
-def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_server_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     assert error_of("--socket", path, "true") == (1, f"{path}: No such file or directory")
 
@@ -219,7 +222,7 @@ def test_a_full_server_is_an_error(own_server: ServerProcess) -> None:
     assert (status, error) == (1, f"{own_server.path}: {os.strerror(errno.EMFILE)}")
 
 
-# Kills the server, and says what the calls say then.
+# Kills the server, and prints the results of calls.
 KILL = f"""{BIND}
 import os, select, signal, sys
 other = EventChannel.open()
@@ -274,7 +277,7 @@ def test_no_folder_for_the_socket_is_an_error(tmp_path: Path) -> None:
 
 def test_nothing_stays_behind(tmp_path: Path) -> None:
     ended = run("fake", "run", "true", device="", more={"TMPDIR": str(tmp_path)})
-    assert said(ended) == (0, "", "")
+    assert result_of(ended) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-/* What threads and signal handlers do with the device, all at once. */
+/* Threads and signal handlers that use the device at the same time. */
 #include "device.h"
 
 #include <pthread.h>
@@ -56,7 +56,7 @@ static void *take_one(void *argument)
     return (void *)(uintptr_t)take(*(int *)argument);
 }
 
-static void two_who_wait_have_an_event_each(void)
+static void two_waiting_reads_get_an_event_each(void)
 {
     int far = open_device(0), near = open_device(0);
     for (int i = 0; i < 2; i++)
@@ -101,7 +101,7 @@ static void notify_the_third_time(int number)
     errno = saved;
 }
 
-static void a_read_is_restarted_where_the_handler_wants_it(void)
+static void a_read_is_restarted_with_sa_restart(void)
 {
     signalled = open_pair(0);
     set_handler(notify_the_third_time, SA_RESTART);
@@ -112,7 +112,7 @@ static void a_read_is_restarted_where_the_handler_wants_it(void)
     close_pair(signalled);
 }
 
-static void a_read_is_interrupted_where_it_does_not(void)
+static void a_read_is_interrupted_without_sa_restart(void)
 {
     uint32_t port;
     signalled = open_pair(0);
@@ -130,7 +130,7 @@ static void a_read_is_interrupted_where_it_does_not(void)
     close_pair(signalled);
 }
 
-static void use_it(int number)
+static void make_calls(int number)
 {
     (void)number;
     int saved = errno;
@@ -142,12 +142,12 @@ static void use_it(int number)
     errno = saved;
 }
 
-static void a_handler_uses_it_in_the_midst_of_calls(void)
+static void a_handler_makes_calls_during_calls(void)
 {
     signalled = open_pair(0);
-    set_handler(use_it, SA_RESTART);
+    set_handler(make_calls, SA_RESTART);
     for (int i = 0; i < 5 * ROUNDS || signals < 10; i++) {
-        /* Once a round: on a slow machine the handler would take all of the time. */
+        /* One signal a round: on a slow machine a periodic one would take all of the time. */
         set_timer(1 + i % 500, 0);
         notify(signalled.near, signalled.near_port);
         NEED(take(signalled.far) == signalled.far_port);
@@ -166,7 +166,7 @@ static void a_thread_that_waits_can_be_cancelled(void)
         start(&thread, take_one, &pair.far);
         NEED(pthread_cancel(thread) == 0);
         NEED(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
-        /* It took no event with it, and takes none now. */
+        /* It has taken no event, and takes none now. */
         notify(pair.near, pair.near_port);
         NEED(take(pair.far) == pair.far_port);
         unmask(pair.far, pair.far_port);
@@ -204,7 +204,7 @@ static void *use_until_it_is_closed(void *argument)
     return (void *)(intptr_t)errno;
 }
 
-static void a_call_on_what_another_thread_closes_is_on_nothing_else(void)
+static void calls_fail_when_another_thread_closes_the_descriptor(void)
 {
     pthread_t threads[THREADS];
     void *number;
@@ -227,13 +227,13 @@ int main(int count, char **arguments)
 {
     static const struct test cases[] = {
         CASE(one_reads_while_others_notify),
-        CASE(two_who_wait_have_an_event_each),
-        CASE(a_read_is_restarted_where_the_handler_wants_it),
-        CASE(a_read_is_interrupted_where_it_does_not),
-        CASE(a_handler_uses_it_in_the_midst_of_calls),
+        CASE(two_waiting_reads_get_an_event_each),
+        CASE(a_read_is_restarted_with_sa_restart),
+        CASE(a_read_is_interrupted_without_sa_restart),
+        CASE(a_handler_makes_calls_during_calls),
         CASE(a_thread_that_waits_can_be_cancelled),
         CASE(threads_open_and_close),
-        CASE(a_call_on_what_another_thread_closes_is_on_nothing_else),
+        CASE(calls_fail_when_another_thread_closes_the_descriptor),
     };
     return run_case(cases, sizeof cases / sizeof *cases, count > 1 ? arguments[1] : "");
 }

@@ -1,4 +1,4 @@
-"""What a fake machine is: its hypervisor, its kernels, and how events come."""
+"""The configuration of a fake machine: its hypervisor, its kernels, and how events arrive."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,10 +21,10 @@ _OLDEST_LINUX = (5, 11)
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a Hypervisor is made of; its arguments, which it explains.
+    """The arguments of Hypervisor, which its docstring explains.
 
     Raises:
-        ValueError: there is no such thing.
+        ValueError: an argument has an unknown value.
     """
 
     xen_version: tuple[int, int] = (4, 17)
@@ -47,11 +47,11 @@ class Configuration:
 
     @property
     def max_channels(self) -> int:
-        """How many ports a domain can have, port 0 among them."""
+        """The number of ports of a domain, port 0 included."""
         return MAX_CHANNELS[self.abi]
 
     def policy(self) -> Xsm:
-        """Return which domains may connect with each other."""
+        """Return the policy: which domains may connect to each other."""
         return self.xsm if isinstance(self.xsm, Xsm) else MODULES[self.xsm]()
 
 

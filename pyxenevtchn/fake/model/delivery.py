@@ -1,4 +1,4 @@
-"""When a domain's kernel hears of its events: at once, by hand, or in any order that Xen allows.
+"""When a domain's kernel takes its events: at once, on request, or in any order that Xen allows.
 
 Pure: no descriptor, no thread, no I/O.
 """
@@ -15,21 +15,21 @@ class Queue(Protocol):
     """The events that a kernel has not seen yet (see event_queues)."""
 
     def link(self, evtchn: Evtchn) -> None:
-        """Put an event in."""
+        """Add an event."""
 
     def unlink(self, evtchn: Evtchn) -> None:
-        """Take an event out, whichever it is."""
+        """Remove an event."""
 
     def drain(self) -> Iterator[Evtchn]:
-        """Take the events out, in the ABI's order."""
+        """Remove the events one by one, in the ABI's order."""
 
 
 class Delivery:
-    """Events come when ``deliver`` says so: "manual".
+    """Delivery "manual": events wait until ``deliver`` is called.
 
     Args:
-        interrupt: runs the interrupt of an event; returns whether it was an open file's.
-        queue: where they wait.
+        interrupt: runs the interrupt of an event; returns whether an open file got it.
+        queue: where the events wait.
     """
 
     def __init__(self, interrupt: Callable[[Evtchn], bool], queue: Queue) -> None:
@@ -38,19 +38,19 @@ class Delivery:
         self._queue = queue
 
     def upcall(self) -> Callable[[Evtchn], object]:
-        """Return what Xen is to call with an event that has become deliverable."""
+        """Return the function that Xen calls with an event that becomes deliverable."""
         return self._queue.link
 
     def pause(self) -> None:
-        """Have events wait, for the domain does not run; ask for the ``upcall`` again."""
+        """Hold events back while the domain is paused. Then ``upcall`` returns another function."""
         self.paused = True
 
     def resume(self) -> None:
-        """Go on; ask for the ``upcall`` again."""
+        """Take events again. Then ``upcall`` returns another function."""
         self.paused = False
 
     def deliver(self, most: int | None) -> int:
-        """Run the interrupts of waiting events, of so many for files at most; return how many."""
+        """Run waiting interrupts, at most ``most`` of files; return how many were for files."""
         count = 0
         if self.paused or most == 0:
             return count
@@ -62,40 +62,40 @@ class Delivery:
         return count
 
     def settle(self, file: File) -> None:
-        """Make up what has happened, before a call of a file looks."""
+        """Decide which of a file's events have arrived, before a call of the file."""
 
-    def promise(self, file: File) -> None:
-        """Show a file, whose ring is empty, that an event comes."""
+    def show_waiting(self, file: File) -> None:
+        """Make a file with an empty ring readable if an event waits for it."""
 
     def forget(self, file: File) -> None:
-        """Let a file go that has been closed."""
+        """Drop the waiting events of a closed file."""
 
 
 class Immediate(Delivery):
-    """Events come before the call that sent them returns: "immediate"."""
+    """Delivery "immediate": events arrive before the call that sent them returns."""
 
     def upcall(self) -> Callable[[Evtchn], object]:
-        """Return what Xen is to call with an event that has become deliverable."""
+        """Return the function that Xen calls with an event that becomes deliverable."""
         return self._queue.link if self.paused else self._interrupt
 
     def resume(self) -> None:
-        """Go on; ask for the ``upcall`` again."""
+        """Take events again, the waiting ones first."""
         super().resume()
         self.deliver(None)
 
 
 class Shuffled(Delivery):
-    """Events come in any order, together or apart: "shuffled".
+    """Delivery "shuffled": events arrive in any order, together or one by one.
 
-    A file's descriptor shows at once that something has come; what that was, and what else, is
-    decided when the file is looked at. So everything that is seen is what several vCPUs could have
-    done, and no reader waits forever.
+    A file's descriptor becomes readable at once; which events have arrived is decided at the next
+    call of the file. So each result is one that several vCPUs could produce, and no reader waits
+    forever.
 
     Args:
-        interrupt: runs the interrupt of an event; returns whether it was an open file's.
-        queue: where they are meanwhile, for Xen; and in what order, while the domain is paused.
-        holder: tells which open file an event is for, if any.
-        random: decides.
+        interrupt: runs the interrupt of an event; returns whether an open file got it.
+        queue: the waiting events as Xen knows them; their order counts while the domain is paused.
+        holder: returns the open file that an event is for, if any.
+        random: makes the decisions.
     """
 
     def __init__(
@@ -111,18 +111,18 @@ class Shuffled(Delivery):
         self._waiting: dict[File, list[Evtchn]] = {}
 
     def upcall(self) -> Callable[[Evtchn], object]:
-        """Return what Xen is to call with an event that has become deliverable."""
+        """Return the function that Xen calls with an event that becomes deliverable."""
         return self._queue.link if self.paused else self._arrive
 
     def resume(self) -> None:
-        """Go on; ask for the ``upcall`` again."""
+        """Take events again, the waiting ones first."""
         super().resume()
         for evtchn in list(self._queue.drain()):
             if _deliverable(evtchn):
                 self._arrive(evtchn)
 
     def deliver(self, most: int | None) -> int:
-        """Run the interrupts of waiting events, of so many for files at most; return how many."""
+        """Run waiting interrupts, at most ``most`` of files; return how many were for files."""
         count = 0
         for file in list(self._waiting):
             left = None if most is None else most - count
@@ -130,19 +130,19 @@ class Shuffled(Delivery):
         return count
 
     def settle(self, file: File) -> None:
-        """Run the interrupts of some of a file's events; of one at least, where that was shown."""
+        """Run the interrupts of some of a file's events: of at least one if it is readable."""
         waiting = self._waiting.get(file)
         if waiting:
             least = 1 if file.readable and not file.holds_events else 0
             self._run(file, self._random.randint(least, len(waiting)))
 
-    def promise(self, file: File) -> None:
-        """Show a file, whose ring is empty, that an event comes."""
+    def show_waiting(self, file: File) -> None:
+        """Make a file with an empty ring readable if an event waits for it."""
         if any(map(_deliverable, self._waiting.get(file, ()))):
             file.show_readable()
 
     def forget(self, file: File) -> None:
-        """Let a file go that has been closed."""
+        """Drop the waiting events of a closed file."""
         for evtchn in self._waiting.pop(file, ()):
             self._queue.unlink(evtchn)
 
@@ -173,5 +173,5 @@ class Shuffled(Delivery):
 
 
 def _deliverable(evtchn: Evtchn) -> bool:
-    # One that was closed or let go meanwhile is masked.
+    # A port that was closed or unbound meanwhile is masked.
     return evtchn.pending and not evtchn.masked

@@ -17,7 +17,7 @@ from .failure import KernelBug, fail
 from .linux import Kernel
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-"""The driver reads and writes this much at most."""
+"""The most bytes that one read or write of the driver takes."""
 
 _FIRST_RING = 64
 
@@ -29,16 +29,16 @@ class OpenFile:
     """One open file of the driver.
 
     Args:
-        kernel: whose driver.
-        on_poll: called with what poll says now (see ``poll``) when that changes: POLLIN as the
-            ring gets its first event, 0 as it becomes empty, POLLERR as it overflows and with
-            each read that fails of that.
+        kernel: the kernel that the driver is in.
+        on_poll: called with the new result of ``poll`` when it changes: POLLIN when the ring gets
+            its first event, 0 when it becomes empty, POLLERR when it overflows and at each read
+            that fails with EFBIG.
 
     Attributes:
         ring_size: how many events the ring can hold.
         ports: this file's ports, and whether each is enabled.
-        readable: whether POLLIN is what ``on_poll`` heard last, an overflow left aside.
-        stale: whether it had ports as the domain was restored: it is not to be closed any more.
+        readable: whether the last call of ``on_poll`` had POLLIN, those with POLLERR left aside.
+        stale: whether it had ports when the domain was restored: it must not be closed any more.
     """
 
     def __init__(self, kernel: Kernel, on_poll: Callable[[int], None]) -> None:
@@ -51,7 +51,7 @@ class OpenFile:
         self._ring: deque[int] = deque()
         self._overflow = False
         self._restrict_domid: int | None = None
-        # What the driver counts; it forgets ports without counting them off.
+        # The driver's own count: not lowered for the ports that it forgets (see _forget_ports).
         self._nr_ports = 0
         self._forgotten: set[int] = set()
         kernel.files.add(self)
@@ -62,19 +62,19 @@ class OpenFile:
         return bool(self._ring)
 
     def poll(self) -> int:
-        """Tell what poll says besides POLLOUT: POLLERR after an overflow, POLLIN, or 0."""
+        """Return the result of poll without POLLOUT: POLLERR after an overflow, POLLIN, or 0."""
         if self._overflow or not self._kernel.alive:
             return select.POLLERR
         return select.POLLIN if self.readable else 0
 
     def read(self, size: int) -> bytes:
-        """Take events off the ring: whole ports, a page at most, oldest first.
+        """Take events off the ring, oldest first: whole ports, at most a page.
 
         Raises:
-            OSError: EFBIG after an overflow, EAGAIN where the ring is empty; in this order, and
-                neither where less than a port is asked for.
+            OSError: EFBIG after an overflow, EAGAIN if the ring is empty; in this order. Neither
+                if ``size`` is less than a port.
         """
-        if self._kernel.special:
+        if self._kernel.must_prepare:
             self._kernel.prepare(self, "read")
         size &= -PORT_BYTES
         if size == 0:
@@ -84,7 +84,7 @@ class OpenFile:
             fail(errno.EFBIG)
         ring = self._ring
         if not ring:
-            # Said again, in case a signal handler's exception once kept it from being heard.
+            # Once more, in case a signal handler's exception interrupted the last time.
             self._show_empty()
             fail(errno.EAGAIN)
         count = min(size, PAGE_BYTES) // PORT_BYTES
@@ -94,20 +94,20 @@ class OpenFile:
         return ports.tobytes()
 
     def unread(self, data: bytes) -> None:
-        """Put back, in front, what ``read`` gave: it never came to whoever read it."""
+        """Put the result of a ``read`` back at the front of the ring: the reader did not get it."""
         self._ring.extendleft(reversed(unpack_ports(data)))
         if self._ring and self.poll() == 0:
             self.show_readable()
 
     def write(self, data: Packed) -> int:
-        """Enable ports again: whole ports, a page at most.
+        """Enable ports again: whole ports, at most a page.
 
-        Those that are enabled, or not of this file, are skipped.
+        Ports that are enabled already, or not of this file, are skipped.
 
         Returns:
-            The bytes taken, those of skipped ports too.
+            The number of bytes taken, skipped ports included.
         """
-        if self._kernel.special:
+        if self._kernel.must_prepare:
             self._kernel.prepare(self, "write")
         size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
         ports = self.ports
@@ -121,18 +121,18 @@ class OpenFile:
         """Make a request; the arguments are its struct's fields.
 
         Returns:
-            The port, for one that binds to a new port; else 0.
+            The port, for a request that binds a new port; else 0.
 
         Raises:
             OSError: with the driver's errno.
             KernelBug: the kernel would have crashed.
         """
-        if self._kernel.special:
+        if self._kernel.must_prepare:
             self._kernel.prepare(self, request)
         return _REQUESTS[request](self, *arguments)
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
-        """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
+        """Send NOTIFY for each port, a 32-bit word, until one fails (see device.Device)."""
         sent = 0
         for port in unpack_ports(ports):
             try:
@@ -143,7 +143,7 @@ class OpenFile:
         return sent, 0
 
     def interrupt(self, port: int) -> None:
-        """Take an event of one of the ports: disable it, and put it into the ring if it fits."""
+        """Take an event of a port: disable the port, and put the event in the ring if it fits."""
         self.ports[port] = False
         if len(self._ring) < self.ring_size:
             self._ring.append(port)
@@ -154,13 +154,13 @@ class OpenFile:
             self.on_poll(select.POLLERR)
 
     def show_readable(self) -> None:
-        """Show that an event has come."""
+        """Make poll report POLLIN."""
         if not self.readable:
             self.on_poll(select.POLLIN)
             self.readable = True
 
     def interrupts(self) -> dict[int, int]:
-        """Tell how many events each port has had since it was bound, as /proc/interrupts does."""
+        """Count the events of each port since it was bound, as /proc/interrupts does."""
         bound, holders = self._kernel.domain.ports, self._kernel.holders
         return {
             port: bound[port].interrupts if port in bound and port in holders else 0
@@ -173,7 +173,7 @@ class OpenFile:
         return self._kernel.port_table()
 
     def domid(self) -> int:
-        """Tell the domain's number: it has another once it was restored."""
+        """Return the domain's domid, which changes when the domain is restored."""
         self._kernel.check("domid")
         return self._kernel.domain.domid
 
@@ -181,23 +181,23 @@ class OpenFile:
         """Close: unbind every port.
 
         Raises:
-            KernelBug: one of them is in the kernel no more. Those after it stay as they are.
+            KernelBug: the kernel no longer has one of them. The ports after it stay bound.
         """
         self._kernel.forget(self)
         for port in list(self.ports):
             self._unbind(port)
         if self._forgotten:
             raise KernelBug(
-                "evtchn_release: interrupts go on to memory that is freed, those of the ports"
-                f" {sorted(self._forgotten)}, which an EEXIST made the driver forget"
+                "evtchn_release: interrupts still go to freed memory, those of the ports"
+                f" {sorted(self._forgotten)}, which the driver forgot at an EEXIST"
             )
 
     def disown(self) -> None:
-        """Show nothing any more: in a child process, for what polls is the parent's."""
+        """After a fork: do not call ``on_poll`` any more, as the descriptor is the parent's."""
         self.on_poll = lambda _mask: None
 
     def abandon(self) -> None:
-        """Forget every port and event: the domain is gone."""
+        """Drop every port and event: the domain has ended."""
         self.ports.clear()
         self._forgotten.clear()
         self._ring.clear()
@@ -208,7 +208,7 @@ class OpenFile:
         return self._bind(self._kernel.domain.bind_virq(virq))
 
     def _bind_interdomain(self, remote_domain: int, remote_port: int) -> int:
-        # Compared as 32 bits, before the hypercall cuts it to 16 (driver).
+        # The driver compares 32 bits; the hypercall takes 16 of them.
         if self._restrict_domid not in {None, remote_domain}:
             fail(errno.EACCES)
         domain = self._kernel.domain
@@ -245,7 +245,7 @@ class OpenFile:
         try:
             self._kernel.domain.send(port)
         except OSError:
-            return 0  # the hypercall's result is thrown away (driver)
+            return 0  # the driver ignores the hypercall's result
         return 0
 
     def _reset(self) -> int:
@@ -266,13 +266,13 @@ class OpenFile:
             fail(errno.EACCES)
 
     def _bind(self, port: int, *, static: bool = False) -> int:
-        """Hold a port that is in the hypervisor (evtchn_bind_to_user)."""
+        """Take a port that the hypervisor has allocated (evtchn_bind_to_user)."""
         self._nr_ports += 1
         known = port in self.ports
         try:
             if known:
-                # Xen gave out a number that the driver has: as a static one, or of the time before
-                # the domain was restored.
+                # Xen allocated a number that the driver still has: that of a static port, or of
+                # one from before the domain was restored.
                 self._forget_ports()
                 fail(errno.EEXIST)
             self.ports[port] = True
@@ -291,7 +291,7 @@ class OpenFile:
             self.ring_size = 2 * self.ring_size or _FIRST_RING
 
     def _forget_ports(self) -> None:
-        """Lose sight of every port: the driver takes out of its tree what is not in it."""
+        """Forget every port: the driver removes a node from its tree that is not in it."""
         self._forgotten |= self._kernel.orphan(self)
         self.ports.clear()
 
@@ -303,8 +303,8 @@ class OpenFile:
     def _show_empty(self) -> None:
         self.on_poll(0)
         self.readable = False
-        if self._kernel.special:
-            self._kernel.promise(self)
+        if self._kernel.must_prepare:
+            self._kernel.show_waiting(self)
 
 
 _REQUESTS: dict[Request, Callable[..., int]] = {

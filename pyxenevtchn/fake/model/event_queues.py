@@ -1,4 +1,4 @@
-"""The order in which a kernel finds its events, by ABI.
+"""The order in which a kernel takes its events, by ABI.
 
 Pure: no descriptor, no thread, no I/O.
 """
@@ -14,8 +14,8 @@ from .xen import Evtchn
 class FifoQueue:
     """The FIFO ABI's queue of a vCPU: events come in the order in which they were sent.
 
-    A port's number is linked from the event until the kernel has consumed it, whatever becomes of
-    the port meanwhile (Xen's evtchn_fifo_set_pending, Linux's consume_one_event).
+    A port's number stays linked from the event until the kernel has consumed it, even if the port
+    is closed meanwhile (Xen's evtchn_fifo_set_pending, Linux's consume_one_event).
     """
 
     def __init__(self, free_ports: FreePorts) -> None:
@@ -24,16 +24,16 @@ class FifoQueue:
         free_ports.linked = self._linked
 
     def link(self, evtchn: Evtchn) -> None:
-        """Put an event at the end, if its port is not in the queue."""
+        """Append an event, unless its port is in the queue."""
         self._linked.setdefault(evtchn.port, evtchn)
 
     def unlink(self, evtchn: Evtchn) -> None:
-        """Take an event out, whichever it is."""
+        """Remove an event."""
         if self._linked.pop(evtchn.port, None):
             self._free_ports.unlinked(evtchn.port)
 
     def drain(self) -> Iterator[Evtchn]:
-        """Take the events out, oldest first."""
+        """Remove the events one by one, oldest first."""
         while self._linked:
             port, evtchn = self._linked.popitem(last=False)
             self._free_ports.unlinked(port)
@@ -41,9 +41,9 @@ class FifoQueue:
 
 
 class TwoLevelQueue:
-    """The 2-level ABI's bitmap: the kernel goes round it, and on from the port after the last.
+    """The 2-level ABI's bitmap: the kernel scans it in a circle, from the port after the last one.
 
-    The timer's comes first (Linux's evtchn_2l_handle_events).
+    The port of VIRQ_TIMER comes first (Linux's evtchn_2l_handle_events).
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class TwoLevelQueue:
         self._selected[evtchn.port] = evtchn
 
     def unlink(self, evtchn: Evtchn) -> None:
-        """Take an event out, whichever it is."""
+        """Remove an event."""
         if self._selected.get(evtchn.port) is evtchn:
             del self._selected[evtchn.port]
 
     def drain(self) -> Iterator[Evtchn]:
-        """Take the events out."""
+        """Remove the events one by one."""
         for port in sorted(self._selected, key=self._turn):
             evtchn = self._selected.pop(port)
             if evtchn.pending and evtchn.virq != Virq.TIMER:

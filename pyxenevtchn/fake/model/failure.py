@@ -1,17 +1,17 @@
-"""How the models fail: with an errno, as a call of the system does; or as a kernel that crashes."""
+"""How the models fail: with an errno, as a system call does, or with a kernel's crash."""
 
 import os
 from typing import NoReturn
 
 
 class KernelBug(Exception):
-    """A real Linux would have hit a BUG, or been torn from under its own feet, at this call.
+    """A real Linux would have hit a BUG, or torn down its own interrupt, at this call.
 
-    No program does that on purpose: on a real machine the process gets SIGSEGV or hangs, and the
-    domain may go down with it. The message names the function and what went before.
+    On a real machine the process gets SIGSEGV or hangs, and the domain may crash. The message
+    names the kernel's function and the cause.
     """
 
 
 def fail(number: int) -> NoReturn:
-    """Fail with an errno."""
+    """Raise the OSError of an errno."""
     raise OSError(number, os.strerror(number))

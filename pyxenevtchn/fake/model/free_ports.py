@@ -1,4 +1,4 @@
-"""Which number a domain's next port has (Xen's get_free_port and evtchn_allocate_port)."""
+"""The number of a domain's next port (Xen's get_free_port and evtchn_allocate_port)."""
 
 import errno
 import heapq
@@ -9,30 +9,30 @@ from .failure import fail
 
 
 class FreePorts:
-    """The numbers that no port of a domain has: the lowest is the next one given.
+    """The free port numbers of a domain. The lowest is allocated next.
 
     Args:
         highest: the highest number that a port of the domain can have.
 
     Attributes:
-        linked: the numbers that are in a queue of the FIFO ABI, whether a port has them or not:
-            none of them is given before the kernel has taken it out (evtchn_fifo_is_busy).
+        linked: the numbers in a queue of the FIFO ABI, those of closed ports too: none is
+            allocated before the kernel has taken it out (evtchn_fifo_is_busy).
     """
 
     def __init__(self, highest: int) -> None:
         self.linked: Container[int] = ()
         self._highest = highest
-        # The lowest free number is the least of the freed ones, or else the first never used. Each
-        # is taken in one step, for a signal handler may come in between two.
+        # The lowest free number is the lowest of the freed ones, else the first unused one. Each is
+        # taken in one step, as a signal handler may run between two.
         self._freed: list[int] = []
         self._fresh = itertools.count(1)
         self._busy: set[int] = set()
 
     def take(self) -> int:
-        """Return the lowest, which is free no longer.
+        """Take the lowest number, and return it.
 
         Raises:
-            OSError: ENOSPC, there is none.
+            OSError: ENOSPC, none is free.
         """
         try:
             return heapq.heappop(self._freed)
@@ -43,10 +43,10 @@ class FreePorts:
         return number
 
     def claim(self, number: int) -> None:
-        """Take a certain one.
+        """Take this number.
 
         Raises:
-            OSError: ENOSPC, the domain cannot have it; EBUSY, it is not free.
+            OSError: ENOSPC, it is too high for the domain; EBUSY, it is not free.
         """
         if number > self._highest:
             fail(errno.ENOSPC)
@@ -67,7 +67,7 @@ class FreePorts:
             heapq.heappush(self._freed, number)
 
     def unlinked(self, number: int) -> None:
-        """Hear that the kernel has taken a number out of its queue."""
+        """Note that the kernel has taken a number out of its queue."""
         if number in self._busy:
             self._busy.remove(number)
             heapq.heappush(self._freed, number)

@@ -1,17 +1,17 @@
-"""What runs at the interrupt of a port: an open file, or in two rare cases something else."""
+"""The handlers of ports' interrupts: open files, and two rare cases."""
 
 from typing import Protocol
 
 
 class Irq(Protocol):
-    """What runs at the interrupt of a port."""
+    """The handler of a port's interrupt."""
 
     def interrupt(self, port: int) -> None:
         """Take an event of the port."""
 
 
 class File(Irq, Protocol):
-    """An open file, as the kernel below the driver knows it (see driver.OpenFile)."""
+    """An open file, as the kernel below the driver uses it (see driver.OpenFile)."""
 
     ports: dict[int, bool]
     readable: bool
@@ -19,13 +19,13 @@ class File(Irq, Protocol):
 
     @property
     def holds_events(self) -> bool:
-        """Whether there is an event in its ring."""
+        """Whether the ring has events."""
 
     def show_readable(self) -> None:
-        """Show that something has come."""
+        """Make poll report POLLIN."""
 
     def abandon(self) -> None:
-        """Forget every port and event."""
+        """Drop every port and event."""
 
 
 class SharedIrq:
@@ -42,7 +42,7 @@ class SharedIrq:
 
 
 class OrphanIrq:
-    """The interrupt of a port that its open file does not know any more: nothing ends it."""
+    """The interrupt of a port that its open file has forgotten: no write ends it."""
 
     def __init__(self, file: File) -> None:
         self._file = file

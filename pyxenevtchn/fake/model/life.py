@@ -1,7 +1,7 @@
 """How domains end, and are saved and restored: what Xen, the toolstack and the kernel do then.
 
-Pure: no descriptor, no thread, no I/O. The order, and how often dom0 hears of it by VIRQ_DOM_EXC,
-are those of real machines (Xen 4.17).
+Pure: no descriptor, no thread, no I/O. The order, and the number of VIRQ_DOM_EXC in dom0, are those
+of real machines (Xen 4.17).
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from .toolstack import Toolstack
 from .xen import Xen, XenDomain
 
 
-class Lives:
-    """The domains that end, or are saved.
+class Lifecycle:
+    """Ends, saves and restores domains.
 
     Args:
         xen: the hypervisor.
         toolstack: dom0's.
-        at_once: whether an end has no time between its steps; else each ``go_on`` is one.
+        at_once: whether the steps of an end follow at once; else each ``next_step`` takes one.
     """
 
     def __init__(self, xen: Xen, toolstack: Toolstack, *, at_once: bool) -> None:
@@ -26,7 +26,7 @@ class Lives:
         self._at_once = at_once
         self._ends: list[list[Callable[[], None]]] = []
 
-    def go_on(self) -> None:
+    def next_step(self) -> None:
         """Take the next step of every end that is under way."""
         ends, self._ends = self._ends, []
         for steps in ends:
@@ -35,37 +35,37 @@ class Lives:
                 self._ends.append(steps)
 
     def destroy(self, kernel: Kernel) -> None:
-        """Destroy a domain: it is dead, and then its domid is free."""
+        """Destroy a domain: kill it, and then free its domid."""
         if kernel.alive:
             kernel.end("destroyed")
         self._kill(kernel.domain)
         self._later(lambda: self._xen.free(kernel.domain))
 
     def shut_down(self, kernel: Kernel, why: str) -> None:
-        """End a domain by itself; the toolstack destroys what is left."""
+        """End a domain that shut down or crashed by itself; the toolstack destroys the rest."""
         domain = kernel.domain
         kernel.end(why)
         self._xen.shut_down()
         self._later(lambda: self._kill(domain), lambda: self._xen.free(domain))
 
     def crash_and_stay(self, kernel: Kernel) -> None:
-        """Crash a domain that the toolstack leaves as it is: its ports stay."""
+        """Crash a domain that the toolstack preserves: its ports stay."""
         kernel.end("crashed")
         self._xen.shut_down()
 
     def checkpoint(self) -> None:
-        """Suspend a domain, and let it go on as if nothing had been."""
+        """Suspend a domain, and let it continue unchanged."""
         self._xen.shut_down()
 
     def save(self, kernel: Kernel) -> None:
-        """Suspend a domain and destroy it in Xen; its kernel and processes are in a file now."""
+        """Suspend a domain and destroy it in Xen; its kernel and processes are then in a file."""
         domain = kernel.domain
         kernel.suspend()
         self._xen.shut_down()
         self._later(lambda: self._kill(domain), lambda: self._xen.free(domain))
 
     def restore(self, kernel: Kernel) -> None:
-        """Make a saved domain anew in Xen, with the next domid, and let its kernel resume there."""
+        """Create a saved domain again in Xen, with the next domid; its kernel resumes there."""
         domain = self._xen.create(max_port=kernel.domain.max_port)
         kernel.resume(domain)
         self._toolstack.introduce(domain)

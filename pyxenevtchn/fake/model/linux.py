@@ -28,20 +28,20 @@ class Kernel:
     """A domain's Linux: who holds which port, and the interrupts.
 
     Args:
-        domain: its port table.
-        configuration: its version, ABI, and when interrupts run.
-        random: for what is left to chance.
+        domain: the domain that it runs in.
+        configuration: its version, its ABI, and when interrupts run.
+        random: for "shuffled" delivery.
 
     Attributes:
-        holders: what runs at the interrupt of each port that open files hold (evtchn_to_irq).
-        own_ports: who holds each port that no open file does: "kernel", or one of dom0's daemons.
+        holders: the interrupt handler of each port that open files hold (evtchn_to_irq).
+        own_ports: the holder of each port that no open file holds: "kernel", or a daemon of dom0.
         files: the open files.
         nr_channels: one more than the highest port that the kernel is ready for: with the FIFO
             ABI it grows by pages of 1024 (evtchn_fifo_setup).
-        gone: why the domain does not run any more; None while it does.
+        gone: why the domain has ended; None while it has not.
         saved: whether the domain is in a file, and not in Xen.
-        failures: the errnos that the next calls fail with, by operation.
-        special: whether a call has to ask ``prepare`` before it does anything.
+        failures: the errnos that the next calls fail with (see ``fail_next``), by operation.
+        must_prepare: whether each call of a file must call ``prepare`` first.
     """
 
     def __init__(self, domain: XenDomain, configuration: Configuration, random: Random) -> None:
@@ -53,19 +53,19 @@ class Kernel:
         self.failures: dict[str, deque[int]] = {}
         self._configuration = configuration
         self._random = random
-        self._always_special = configuration.delivery == "shuffled"
-        self.special: bool = self._always_special
+        self._always_prepare = configuration.delivery == "shuffled"
+        self.must_prepare: bool = self._always_prepare
         self._run_in(domain)
 
     def _run_in(self, domain: XenDomain) -> None:
-        """Begin with the port table of a domain, in which nobody has anything."""
+        """Start in a domain whose ports nobody holds yet."""
         self.domain: XenDomain = domain
         self.holders: dict[int, Irq] = {}
         self.own_ports: dict[int, str] = {}
         self.nr_channels: int = 0 if self._configuration.abi == "fifo" else self.max_channels
-        # The ports that EVTCHNOP_close is not for: is_static in Linux's irq_info.
+        # The ports that the kernel does not close in Xen: is_static in Linux's irq_info.
         self._static: set[int] = set()
-        # Those whose interrupt came in a storm; and of them those that were ended since.
+        # The ports whose interrupt came in a storm; and those of them that were written since.
         self._deferred: set[int] = set()
         self._late: dict[int, None] = {}
         self._delivery = self._new_delivery()
@@ -74,7 +74,7 @@ class Kernel:
             self.hold_own(port, "kernel")
 
     def hold_own(self, port: int, holder: str) -> None:
-        """Hold a port that is no open file's: its events are taken as they come."""
+        """Hold a port for the kernel or a daemon, which takes the events at once."""
         self.own_ports[port] = holder
         self._map_port(port)
         self.domain.unmask(port)
@@ -92,11 +92,11 @@ class Kernel:
 
     @property
     def alive(self) -> bool:
-        """Whether the domain runs, or could."""
+        """Whether the domain has not ended; it may be paused or saved."""
         return self.gone is None
 
     def port_table(self) -> tuple[Port, ...]:
-        """List the domain's ports, by number: the kernel's own too."""
+        """List the domain's ports by number, the kernel's own ports included."""
         return tuple(
             Port(
                 port=port,
@@ -114,24 +114,26 @@ class Kernel:
         )
 
     def fail_next(self, operation: str, number: int) -> None:
-        """Have the next such call fail."""
+        """Make the next call of an operation fail with an errno."""
         self.failures.setdefault(operation, deque()).append(number)
-        self.special = True
+        self.must_prepare = True
 
     def prepare(self, file: File, operation: str) -> None:
-        """Let a call of a file through, or fail it.
+        """Check that a call of a file can be made, and decide which events it finds.
 
         Raises:
-            OSError: ENODEV, the domain has ended; or what ``failures`` says is next.
+            OSError: ENODEV, the domain has ended; or the next errno of ``failures``.
+            ValueError: the domain is saved.
         """
         self.check(operation)
         self._delivery.settle(file)
 
     def check(self, operation: str) -> None:
-        """Let a call through, or fail it.
+        """Check that a call can be made.
 
         Raises:
-            OSError: ENODEV, the domain has ended; or what ``failures`` says is next.
+            OSError: ENODEV, the domain has ended; or the next errno of ``failures``.
+            ValueError: the domain is saved.
         """
         if self.gone is not None:
             error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
@@ -144,54 +146,54 @@ class Kernel:
             number = numbers.popleft()
             if not numbers:
                 del self.failures[operation]
-                self.special = self._always_special or bool(self.failures)
+                self.must_prepare = self._always_prepare or bool(self.failures)
             fail(number)
 
     def end(self, why: str) -> None:
-        """Stop: the domain has ended, and its files have no port and no event left."""
+        """Stop: the domain has ended, and its files have no ports and no events any more."""
         self.pause()
         self.gone = why
-        self.special = True
+        self.must_prepare = True
         self.holders.clear()
         for file in self.files:
             file.abandon()
 
     def suspend(self) -> None:
-        """Stop, with all that the files have, for the domain is saved."""
+        """Stop: the domain is saved, with the ports and events of its files."""
         self.pause()
         self.saved = True
-        self.special = True
+        self.must_prepare = True
 
     def resume(self, domain: XenDomain) -> None:
-        """Go on in another domain, into which this was restored (xen_irq_resume).
+        """Continue in the domain that this one was restored into (xen_irq_resume).
 
-        The kernel binds its own ports again. Its files' ports are in no table any more, neither
-        Xen's nor the kernel's; the files have them still.
+        The kernel binds its own ports again. The files' ports are neither in Xen's table nor in the
+        kernel's any more, but the files still have them.
         """
         self.saved = False
-        self.special = self._always_special or bool(self.failures)
+        self.must_prepare = self._always_prepare or bool(self.failures)
         for file in self.files:
             file.stale = file.stale or bool(file.ports)
         self._run_in(domain)
 
     def pause(self) -> None:
-        """Have events wait."""
+        """Hold events back."""
         self._delivery.pause()
         self.domain.upcall = self._delivery.upcall()
 
     def unpause(self) -> None:
-        """Take the events that wait."""
+        """Take events again, the waiting ones first."""
         self._delivery.resume()
         self.domain.upcall = self._delivery.upcall()
 
     def deliver(self, most: int | None = None, *, storm: bool = False) -> int:
-        """Run the interrupts that wait, in the order of the ABI; return how many were for files.
+        """Run the waiting interrupts, in the ABI's order; return how many were for files.
 
         Args:
-            most: how many at most are to be for files; None for all.
-            storm: leave the kernel in this loop over its events, which has taken it longer than
-                two jiffies, until the next delivery. What is unmasked meanwhile stays masked until
-                then (handle_irq_for_port, xen_irq_lateeoi_locked).
+            most: the most that may be for files; None for all.
+            storm: the kernel stays in this loop over its events, longer than two jiffies, until the
+                next delivery. Ports that are unmasked meanwhile stay masked until then
+                (handle_irq_for_port, xen_irq_lateeoi_locked).
         """
         late, self._late = self._late, {}
         self._deferred.clear()
@@ -203,27 +205,27 @@ class Kernel:
             self._deferred = self._awaiting_end() - awaited
         return count
 
-    def promise(self, file: File) -> None:
-        """Show a file, whose ring is empty, that an event comes."""
-        self._delivery.promise(file)
+    def show_waiting(self, file: File) -> None:
+        """Make a file with an empty ring readable if an event waits for it."""
+        self._delivery.show_waiting(file)
 
     def forget(self, file: File) -> None:
-        """Let a file go that has been closed."""
+        """Remove a closed file."""
         self.files.discard(file)
         self._delivery.forget(file)
 
     def bind(self, port: int, file: File, *, static: bool) -> None:
-        """Have the events of a port come to a file (bind_evtchn_to_irqhandler_lateeoi).
+        """Bind a port's interrupt to a file (bind_evtchn_to_irqhandler_lateeoi).
 
         Args:
             port: the port.
-            file: the file, which has it among its ports already.
-            static: whether Xen keeps the port when it is let go.
+            file: the file, which has the port among its ports already.
+            static: whether the port stays in Xen when it is unbound.
 
         Raises:
-            OSError: ENOMEM, higher than the ABI's limit; EBUSY, somebody else has it (up to Linux
+            OSError: ENOMEM, higher than the ABI's limit; EBUSY, another file holds it (up to Linux
                 6.6).
-            KernelBug: the kernel has it itself, or a daemon of dom0.
+            KernelBug: the kernel itself holds it, or a daemon of dom0.
         """
         if port >= self.max_channels:
             fail(errno.ENOMEM)
@@ -234,7 +236,7 @@ class Kernel:
             )
         holder = self.holders.get(port)
         if holder is not None and self.linux < _SHARED_IRQS:
-            # request_irq fails, and unbind_from_irq lets go what is the other file's.
+            # request_irq fails, and unbind_from_irq unbinds the port of the other file.
             self._tear_down(port)
             fail(errno.EBUSY)
         self._static.discard(port)
@@ -250,35 +252,35 @@ class Kernel:
         self.end_of_interrupt(port)
 
     def unbind(self, port: int) -> None:
-        """Let go a port that a file has (evtchn_unbind_from_user).
+        """Unbind a port of a file (evtchn_unbind_from_user).
 
-        Whoever's interrupt it is that the port has now, it is torn down: that of others who share
-        it; or, after the domain was restored, that of a new owner.
+        The interrupt that the port has now is torn down, even if other files share it or, after
+        the domain was restored, it is a new owner's.
 
         Raises:
-            KernelBug: it has none, or it is the kernel's own.
+            KernelBug: the port has no interrupt, or the kernel's own.
         """
         if port in self.own_ports:
             raise KernelBug(
                 f"evtchn_unbind_from_user: port {port} is held by the {self._owner(port)} since the"
-                " domain was restored, and is torn down"
+                " domain was restored, and its interrupt is torn down"
             )
         if port not in self.holders:
             raise KernelBug(
                 f"BUG_ON(irq < 0) in evtchn_unbind_from_user: port {port} has no interrupt any"
-                " more: the domain was restored, or another handle let go the same port"
+                " more: the domain was restored, or another handle unbound the same port"
             )
         self._tear_down(port)
 
     def orphan(self, file: File) -> set[int]:
-        """Have a file get its ports' events without knowing the ports; return which."""
+        """Leave a file the interrupts of the ports that it forgets; return those ports."""
         ports = {port for port in file.ports if self.holders.get(port) is file}
         for port in ports:
             self.holders[port] = OrphanIrq(file)
         return ports
 
     def end_of_interrupt(self, port: int) -> None:
-        """Let the next event of a port come (xen_irq_lateeoi)."""
+        """Unmask a port, for its next event (xen_irq_lateeoi)."""
         if port in self._deferred:
             self._late[port] = None
         # The number of a static port may be free in Xen.
@@ -290,12 +292,12 @@ class Kernel:
         return "kernel itself" if holder == "kernel" else f"daemon {holder}"
 
     def _tear_down(self, port: int) -> None:
-        """Take a port's interrupt away (__unbind_from_irq)."""
+        """Remove a port's interrupt (__unbind_from_irq)."""
         self.holders.pop(port, None)
         self._deferred.discard(port)
         self._late.pop(port, None)
         if port not in self._static:
-            # Closed last: from then on the number may be somebody else's.
+            # Last: once it is closed, Xen may give the number to another port.
             if port in self.domain.ports:
                 self.domain.close(port)
             return

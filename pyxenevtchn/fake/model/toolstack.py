@@ -1,4 +1,4 @@
-"""What dom0's toolstack does to event channels, and its daemons' ends of every domain's.
+"""What dom0's toolstack does with event channels: its daemons' ends of every domain's.
 
 Pure: no descriptor, no thread, no I/O.
 """
@@ -7,8 +7,8 @@ from ...ports import State
 from .linux import Kernel
 from .xen import XenDomain
 
-# Those that a domain's first ports are for, in this order (libxl's libxl_create.c and
-# libxl_dom.c): each is connected to by the daemon as the domain is introduced to it.
+# The daemons that a domain's first ports are for, in this order (libxl's libxl_create.c and
+# libxl_dom.c). A daemon connects when the domain is introduced to it.
 _DAEMONS = ("xenstored", "xenconsoled")
 
 
@@ -16,7 +16,7 @@ class Toolstack:
     """xenstored and xenconsoled, each a process of dom0.
 
     Args:
-        dom0: its kernel, which has allocated a port for xenstored.
+        dom0: dom0's kernel, which has allocated a port for xenstored.
     """
 
     def __init__(self, dom0: Kernel) -> None:
@@ -25,7 +25,7 @@ class Toolstack:
         self.introduce(dom0.domain)
 
     def introduce(self, domain: XenDomain) -> None:
-        """Connect the daemons to a domain's ports that were allocated for them."""
+        """Connect the daemons to the ports that a domain has for them."""
         for_dom0 = [
             port
             for port, evtchn in domain.ports.items()

@@ -23,18 +23,18 @@ _HANDLER_CHECKED = (4, 21)
 
 
 class Evtchn:
-    """One bound port of a domain; a free one has none.
+    """A port of a domain that is not free.
 
     Attributes:
-        domain: whose port it is.
+        domain: the domain that has it.
         port: its number.
         state: what it is bound to.
-        remote_domid: the domain that may connect to it or has; else None.
+        remote_domid: the domain that may connect or is connected; else None.
         peer: the other end, while it is interdomain; else None.
         virq: the VIRQ; else None.
         pending: an event has come that the kernel has not taken yet.
         masked: events stay pending, without an upcall.
-        interrupts: how many of its events went to an open file of the driver.
+        interrupts: the number of its events that went to an open file of the driver.
     """
 
     __slots__ = (
@@ -74,12 +74,12 @@ class Xen:
     """The hypervisor and its domains, dom0 first.
 
     Args:
-        xen_version: (major, minor): what it does with global VIRQs.
-        max_channels: how many ports a domain can have, port 0 included.
-        xsm: which domains may connect with each other.
+        xen_version: (major, minor); decides who may bind global VIRQs.
+        max_channels: the number of ports of a domain, port 0 included.
+        xsm: which domains may connect to each other.
 
     Attributes:
-        domains: the domains that exist, by domid; those that die are among them.
+        domains: the domains that exist, by domid, dying ones included.
     """
 
     def __init__(self, xen_version: tuple[int, int], max_channels: int, xsm: Xsm) -> None:
@@ -109,19 +109,22 @@ class Xen:
         if not 0 <= domid < DOMID_FIRST_RESERVED:
             raise ValueError(f"domid must be 0 to {DOMID_FIRST_RESERVED - 1}, not {domid}")
         if domid in self.domains:
-            raise ValueError(f"there is a domain {domid} already")
+            raise ValueError(f"domain {domid} exists already")
         self._next_domid = max(self._next_domid, domid + 1)
         domain = self.domains[domid] = XenDomain(self, domid, max_port)
         return domain
 
     def shut_down(self) -> None:
-        """Tell that a domain shut down, crashed or suspended (domain_shutdown, common/domain.c)."""
+        """Raise VIRQ_DOM_EXC, for a domain that shut down, crashed or suspended.
+
+        Xen's function is domain_shutdown, in common/domain.c.
+        """
         self.send_global_virq(Virq.DOM_EXC)
 
     def kill(self, domain: "XenDomain") -> None:
-        """Destroy a domain but for its domid (domain_kill, common/domain.c).
+        """Destroy a domain, except its domid (domain_kill, common/domain.c).
 
-        What it handled is dom0's again (clear_global_virq_handlers).
+        dom0 handles its global VIRQs again (clear_global_virq_handlers).
         """
         for port in sorted(domain.ports, reverse=True):
             domain.close(port)
@@ -131,24 +134,24 @@ class Xen:
         self.send_global_virq(Virq.DOM_EXC)
 
     def free(self, domain: "XenDomain") -> None:
-        """End what is left of a domain that was killed (complete_domain_destroy)."""
+        """Free the domid of a domain that was killed (complete_domain_destroy)."""
         del self.domains[domain.domid]
         self.send_global_virq(Virq.DOM_EXC)
 
     def forget(self, domain: "XenDomain") -> None:
-        """Take back the creation of a domain, with the static channels that it has."""
+        """Undo the creation of a domain and its static channels."""
         for evtchn in list(domain.ports.values()):
             if evtchn.peer is not None and evtchn.peer.domain is not domain:
                 evtchn.peer.domain.close(evtchn.peer.port)
         del self.domains[domain.domid]
 
     def connect_static(self, a: "XenDomain", a_port: int, b: "XenDomain", b_port: int) -> None:
-        """Make two ports with these numbers, connected (alloc_static_evtchn in arch/arm).
+        """Create two connected ports with these numbers (alloc_static_evtchn in arch/arm).
 
-        Xen does it before the domains run, and asks no policy.
+        Xen does it before the domains run, and does not ask the policy.
 
         Raises:
-            OSError: ENOSPC, a domain cannot have such a port; EBUSY, it has one.
+            OSError: ENOSPC, a number is too high for its domain; EBUSY, it is not free.
         """
         a.free_ports.claim(a_port)
         try:
@@ -162,15 +165,14 @@ class Xen:
         b.static.add(b_port)
 
     def virq_handler(self, virq: int) -> "XenDomain":
-        """Return the domain in which a global VIRQ is raised."""
+        """Return the domain that handles a global VIRQ."""
         return self._virq_handlers.get(virq, self.domains[0])
 
     def set_virq_handler(self, virq: int, domain: "XenDomain") -> None:
-        """Have a global VIRQ raised in a domain from now on (set_global_virq_handler).
+        """Make a domain the handler of a global VIRQ (set_global_virq_handler).
 
         Raises:
-            OSError: EINVAL, no global VIRQ; EBUSY, the domain that it was raised in so far has it
-                bound (from 4.21).
+            OSError: EINVAL, not a global VIRQ; EBUSY, the handler so far has it bound (from 4.21).
         """
         if not 0 <= virq < NR_VIRQS or virq_scope(virq) != VirqScope.GLOBAL:
             fail(errno.EINVAL)
@@ -180,11 +182,11 @@ class Xen:
         self._virq_handlers[virq] = domain
 
     def send_global_virq(self, virq: int) -> None:
-        """Raise a global VIRQ in its domain."""
+        """Raise a global VIRQ in its handler."""
         self.virq_handler(virq).raise_virq(virq)
 
     def may_bind(self, domain: "XenDomain", virq: int) -> bool:
-        """Tell whether a domain is let bind a VIRQ."""
+        """Return whether a domain may bind a VIRQ."""
         return (
             not self._handlers_checked
             or virq_scope(virq) != VirqScope.GLOBAL
@@ -197,10 +199,10 @@ class XenDomain:
 
     Attributes:
         domid: its number.
-        max_port: the highest port that the toolstack lets it have; None for any.
+        max_port: the highest port that the toolstack allows; None for no limit.
         ports: the ports that are not free, by number.
-        free_ports: the numbers of the others.
-        static: the ports that Xen made for a device tree.
+        free_ports: the free numbers.
+        static: the ports that Xen created for a device tree.
         upcall: called with an Evtchn that has become deliverable: pending and not masked.
     """
 
@@ -226,7 +228,7 @@ class XenDomain:
             remote_domid: that domain, or DOMID_SELF. By default it need not exist.
 
         Raises:
-            OSError: ENOSPC, no port is free; then what the policy says.
+            OSError: ENOSPC, no port is free; then the policy's error.
         """
         port = self.free_ports.take()
         if remote_domid == DOMID_SELF:
@@ -245,7 +247,7 @@ class XenDomain:
 
         Raises:
             OSError: ESRCH, no such domain; ENOSPC, no port is free here; EINVAL, the remote port
-                is not unbound or is not for this domain; what the policy says. In this order.
+                is not unbound or is not for this domain; the policy's error. In this order.
         """
         remote = self._xen.domains.get(self.domid if remote_domid == DOMID_SELF else remote_domid)
         if remote is None:
@@ -263,11 +265,11 @@ class XenDomain:
         return port
 
     def bind_virq(self, virq: int) -> int:
-        """Bind a VIRQ, on vCPU 0 if it is one of a vCPU (evtchn_bind_virq).
+        """Bind a VIRQ; a per-vCPU one on vCPU 0 (evtchn_bind_virq).
 
         Raises:
-            OSError: EINVAL, no such VIRQ; EBUSY, a global one which this domain does not handle
-                (from 4.21); EEXIST, bound already; ENOSPC. In this order.
+            OSError: EINVAL, no such VIRQ; EBUSY, a global one that this domain does not handle
+                (from 4.21); EEXIST, bound already; ENOSPC, no port is free. In this order.
         """
         if not 0 <= virq < NR_VIRQS:
             fail(errno.EINVAL)
@@ -281,7 +283,7 @@ class XenDomain:
         return number
 
     def bind_ipi(self) -> int:
-        """Bind an inter-processor interrupt, of which kernels have several for each vCPU.
+        """Bind an inter-processor interrupt: kernels have several for each vCPU.
 
         Raises:
             OSError: ENOSPC, no port is free.
@@ -289,7 +291,7 @@ class XenDomain:
         return self._bind_own(State.IPI)
 
     def bind_pirq(self) -> int:
-        """Bind a physical interrupt, of which dom0's kernel has one for each device.
+        """Bind a physical interrupt: dom0's kernel has one for each device.
 
         Raises:
             OSError: ENOSPC, no port is free.
@@ -297,31 +299,31 @@ class XenDomain:
         return self._bind_own(State.PIRQ)
 
     def is_bound(self, virq: int) -> bool:
-        """Tell whether this domain has bound a VIRQ."""
+        """Return whether this domain has bound a VIRQ."""
         return virq in self._virqs
 
     def send(self, port: int) -> None:
-        """Send an event to the other end; where nobody is connected it is dropped (evtchn_send).
+        """Send an event to the other end; drop it if nobody is connected (evtchn_send).
 
         Raises:
-            OSError: EINVAL, the port is free or has no other end by its nature.
+            OSError: EINVAL, the port is free, or of a VIRQ or a physical interrupt.
         """
         evtchn = self.ports.get(port)
         if evtchn is None:
             fail(errno.EINVAL)
         if evtchn.peer is not None:
             _set_pending(evtchn.peer)
-        elif evtchn.state in _ENDLESS:
+        elif evtchn.state in _NOT_SENDABLE:
             fail(errno.EINVAL)
 
     def raise_virq(self, virq: int) -> None:
-        """Raise a VIRQ in this domain; where it is not bound it is dropped."""
+        """Raise a VIRQ in this domain; drop it if it is not bound."""
         evtchn = self._virqs.get(virq)
         if evtchn is not None:
             _set_pending(evtchn)
 
     def unmask(self, port: int) -> None:
-        """Let a port's events through; one that is pending comes now (evtchn_unmask).
+        """Unmask a port; a pending event arrives now (evtchn_unmask).
 
         Raises:
             OSError: EINVAL, the port is free.
@@ -336,7 +338,7 @@ class XenDomain:
     def close(self, port: int) -> None:
         """Free a port (evtchn_close).
 
-        The other end becomes unbound, for this domain, and is not told.
+        The other end becomes unbound, for this domain, and gets no event.
 
         Raises:
             OSError: EINVAL, the port is free.
@@ -361,7 +363,7 @@ class XenDomain:
         return number
 
 
-_ENDLESS = (State.VIRQ, State.PIRQ)
+_NOT_SENDABLE = (State.VIRQ, State.PIRQ)
 
 
 def _connect(domain: XenDomain, port: int, peer: Evtchn) -> None:
@@ -369,16 +371,16 @@ def _connect(domain: XenDomain, port: int, peer: Evtchn) -> None:
     domain.ports[port] = evtchn
     peer.state = State.INTERDOMAIN
     evtchn.peer, peer.peer = peer, evtchn
-    # Whatever was sent to the unbound port is lost, so Xen makes the new owner look once.
+    # Events sent to the unbound port are lost, so Xen sends one to the new end.
     _set_pending(evtchn)
 
 
 def _ignore(_evtchn: Evtchn) -> None:
-    """Do what a domain without a kernel does with an event: leave it pending."""
+    """Leave an event pending, for a domain without a kernel."""
 
 
 def _set_pending(evtchn: Evtchn) -> None:
-    # An event on a port that has one pending is the same event (Xen).
+    # Xen merges an event with one that is pending on the port.
     if not evtchn.pending:
         evtchn.pending = True
         if not evtchn.masked:

@@ -1,16 +1,16 @@
-"""Xen's security modules (XSM): which domains may connect with each other.
+"""Xen's security modules (XSM): which domains may connect to each other.
 
 ::
 
-    class NobodyButDom0(Xsm):
+    class OnlyDom0(Xsm):
         def evtchn_interdomain(self, domid, remote_domid):
             if 0 not in {domid, remote_domid}:
                 raise PermissionError(errno.EACCES, "Permission denied")
 
-    Hypervisor(xsm=NobodyButDom0())
+    Hypervisor(xsm=OnlyDom0())
 
-A real hypervisor has a policy of its own where it was built with FLASK: that refuses with EACCES,
-and a port for a domain that does not exist with EPERM (flask_evtchn_unbound in xsm/flask/hooks.c).
+A real hypervisor that was built with FLASK has its own policy: that refuses with EACCES, and with
+EPERM a port for a domain that does not exist (flask_evtchn_unbound in xsm/flask/hooks.c).
 """
 
 import errno
@@ -19,39 +19,39 @@ from .failure import fail
 
 
 class Xsm:
-    """Xen's default, "dummy": every domain may connect with every other (include/xsm/dummy.h).
+    """Xen's default, "dummy": every domain may connect to every other (include/xsm/dummy.h).
 
-    Subclasses refuse, by an OSError that the hypercall then fails with. They are asked after
-    everything else was found to be right, and for dom0's daemons too.
+    A subclass refuses by raising an OSError, with which the hypercall then fails. It is asked
+    after all other checks, and for dom0's daemons too.
     """
 
     def evtchn_unbound(self, domid: int, remote_domid: int, *, exists: bool) -> None:
-        """Let a domain allocate a port for another.
+        """Allow a domain to allocate a port for another.
 
         Args:
             domid: the domain.
-            remote_domid: the one that could then connect.
-            exists: whether that exists.
+            remote_domid: the domain that could then connect.
+            exists: whether the remote domain exists.
         """
 
     def evtchn_interdomain(self, domid: int, remote_domid: int) -> None:
-        """Let a domain connect a new port to one of another's."""
+        """Allow a domain to connect a new port to a port of another."""
 
 
 class Silo(Xsm):
-    """Domains connect with dom0 and with themselves alone (xsm/silo.c): "silo"."""
+    """Policy "silo": domains connect only to dom0 and to themselves (xsm/silo.c)."""
 
     def evtchn_unbound(self, domid: int, remote_domid: int, *, exists: bool) -> None:
-        """Let a domain allocate a port for another: ESRCH, EPERM (silo_evtchn_unbound)."""
+        """Allow or refuse: ESRCH, EPERM (silo_evtchn_unbound)."""
         if not exists:
             fail(errno.ESRCH)
         self.evtchn_interdomain(domid, remote_domid)
 
     def evtchn_interdomain(self, domid: int, remote_domid: int) -> None:
-        """Let a domain connect to another: EPERM (silo_evtchn_interdomain)."""
+        """Allow or refuse: EPERM (silo_evtchn_interdomain)."""
         if domid != remote_domid and 0 not in {domid, remote_domid}:
             fail(errno.EPERM)
 
 
 MODULES: dict[str, type[Xsm]] = {"dummy": Xsm, "silo": Silo}
-"""Those that have a name."""
+"""The policies that have a name."""

@@ -1,4 +1,4 @@
-"""Whether the dynamic loader preloads an object into a program, as far as its file tells."""
+"""Whether the dynamic loader preloads an object into a program, according to its file."""
 
 import mmap
 import os
@@ -6,15 +6,14 @@ import stat
 import struct
 from pathlib import Path
 
-# How often a script may be run by a script (Linux).
+# How deep the interpreters of scripts may be scripts themselves (Linux).
 _DEPTH = 5
 
-# Of the ELF format, by its class: where the header says where the program headers are, and how
-# large and how many they are; where one of those says where its segment is, and how large.
+# The ELF format, by its class: the type of an address; the places in the header of the program
+# headers' offset, and of their size and count; the places in a program header of its segment's
+# offset and size.
 _LAYOUTS = {1: ("I", 28, 42, 4, 16), 2: ("Q", 32, 54, 8, 32)}
 _PT_INTERP = 3
-
-_WITH_LIBC = "it was linked statically, and nothing can be preloaded into it: link it dynamically"
 
 
 def check_preload(program: str, preloaded: Path) -> None:
@@ -30,38 +29,41 @@ def check_preload(program: str, preloaded: Path) -> None:
     """
     for _ in range(_DEPTH):
         _check_privileges(program)
-        with open(program, "rb") as file:  # noqa: PTH123 - as the kernel is told
+        with open(program, "rb") as file:  # noqa: PTH123 - the path as the kernel gets it
             line = file.readline(256)
         if not line.startswith(b"#!"):
             break
         program = os.fsdecode(line[2:].split()[0])
     machine, interpreter = _read(program)
     if machine is None:
-        return  # what it is the kernel says
+        return  # the kernel reports what it is
     wanted, _ = _read(str(preloaded))
     if machine != wanted:
-        raise ValueError(f"{program} is for another kind of machine than {preloaded} is")
+        raise ValueError(f"{program} is for another kind of machine than {preloaded}")
     if interpreter is None:
-        raise ValueError(f"{program}: {_WITH_LIBC}")
+        raise ValueError(
+            f"{program}: it is linked statically, so nothing can be preloaded into it: link it"
+            " dynamically"
+        )
     if "ld-musl" in interpreter:
         raise ValueError(f"{program} is for musl, and {preloaded} for the GNU C library")
 
 
 def _check_privileges(program: str) -> None:
-    """Refuse what the kernel gives privileges: the loader preloads nothing into that."""
+    """Check that the kernel gives a program no privileges: else the loader preloads nothing."""
     status = os.stat(program)  # noqa: PTH116
     becomes = (status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid()) or (
         status.st_mode & stat.S_ISGID and status.st_gid != os.getegid()
     )
     if becomes or (os.geteuid() != 0 and "security.capability" in os.listxattr(program)):
         raise ValueError(
-            f"{program} has privileges of its own (setuid, setgid or capabilities), and nothing is"
-            " preloaded into such a program: run a copy without them"
+            f"{program} has privileges of its own (setuid, setgid or capabilities), so nothing is"
+            " preloaded into it: run a copy without them"
         )
 
 
 def _read(path: str) -> tuple[tuple[int, int] | None, str | None]:
-    """Return a program's class and machine, None where it has none, and its interpreter."""
+    """Return a program's class and machine, or None, and its interpreter, or None."""
     with open(path, "rb") as file:  # noqa: PTH123
         if os.fstat(file.fileno()).st_size < 64 or file.read(4) != b"\x7fELF":
             return None, None
@@ -82,6 +84,6 @@ def _parse(data: mmap.mmap) -> tuple[tuple[int, int] | None, str | None]:
                 (offset,) = struct.unpack_from(f"={word}", data, header + offset_at)
                 (size,) = struct.unpack_from(f"={word}", data, header + size_at)
                 return (kind, machine), os.fsdecode(data[offset : offset + size].rstrip(b"\0"))
-    except struct.error:  # it is cut short
+    except struct.error:  # it is truncated
         return None, None
     return (kind, machine), None

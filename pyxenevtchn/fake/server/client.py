@@ -1,6 +1,6 @@
 """A file of a fake driver in another process: what ``fake:unix:PATH`` opens (see protocol).
 
-The device is a FakeDevice like any; the file behind it is in the server.
+The device is an ordinary FakeDevice; its file is in the server.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from .protocol import (
     Call,
     answer_value,
     connect,
+    failure,
     send,
     server_gone,
 )
@@ -41,19 +42,19 @@ _NUMBERS = {request: number for number, request in enumerate(REQUESTS)}
 
 
 class RemoteFile:
-    """A file that a server has open for us (see device.File).
+    """A file that is open in a server (see device.File).
 
-    Every call takes a connection that is used by nobody else and gives it back when the answer has
-    been read; one that is interrupted by an exception throws it away, and the server takes back
-    what the call did not get. So threads and signal handlers never meet another call's answer.
+    Every call takes a connection that no other call uses, and gives it back when the answer has
+    been read. A call that is interrupted by an exception closes its connection, and the server
+    undoes the call. So threads and signal handlers never read another call's answer.
 
     Args:
         path: the server's socket.
         connection: the one on which the file was opened.
-        descriptor: what polls as the file does.
+        descriptor: polls as the file does.
     """
 
-    # The server knows.
+    # Only the server knows.
     stale = False
 
     def __init__(self, path: str, connection: socket.socket, descriptor: Descriptor) -> None:
@@ -66,7 +67,7 @@ class RemoteFile:
         return self._call(_NUMBERS[request], STRUCTS[request].pack(*arguments))[0]
 
     def notify_many(self, ports: Packed) -> tuple[int, int]:
-        """Make NOTIFY of each port, of 32-bit words, until one fails (see device.Device)."""
+        """Send NOTIFY for each port, a 32-bit word, until one fails (see device.Device)."""
         done = 0
         for start in range(0, len(ports), PAGE):
             sent, data = self._call(Call.NOTIFY_MANY, ports[start : start + PAGE])
@@ -77,7 +78,7 @@ class RemoteFile:
         return done, 0
 
     def read(self, size: int) -> bytes:
-        """Take events, never waiting."""
+        """Take events, without waiting."""
         return self._call(Call.READ, SIZE.pack(min(size, PAGE)))[1]
 
     def write(self, data: Packed) -> int:
@@ -90,25 +91,25 @@ class RemoteFile:
         return RemoteHypervisor(self._path).ports(self.domid())
 
     def domid(self) -> int:
-        """Return the number that the domain has now."""
+        """Return the domid that the domain has now."""
         return self._call(Call.DOMID, b"")[0]
 
     def release(self) -> None:
-        """Have the server close the file, whose descriptors are closed, and wait until it has.
+        """Tell the server that the descriptors are closed; wait until it has closed the file.
 
         Raises:
             KernelBug: a real kernel would have crashed.
         """
-        said = b""
+        bug = b""
         while self._idle:
             with self._idle.pop() as connection, contextlib.suppress(ConnectionError):
                 connection.sendall(CALL.pack(Call.CLOSE, 0))
-                said += connection.recv(CALL_MAX)
-        if said:
-            raise KernelBug(said[ANSWER.size :].decode())
+                bug += connection.recv(CALL_MAX)
+        if bug:
+            raise KernelBug(bug[ANSWER.size :].decode())
 
     def disown(self) -> None:
-        """Leave it, in a child process, to the parent."""
+        """After a fork: leave the file to the parent process."""
         while self._idle:
             self._idle.pop().close()
 
@@ -158,16 +159,11 @@ def _exchange(connection: socket.socket, what: int, data: Packed) -> tuple[int, 
 
 
 def _failure(number: int, note: str) -> Exception:
-    # Not a local variable of whom raises it: that is a cycle, which keeps alive what every caller
-    # has until it is collected.
     if number == KERNEL_BUG:
         return KernelBug(note)
     if number == REFUSED:
         return ValueError(note)
-    error = OSError(number, os.strerror(number))
-    if note:
-        error.add_note(note)
-    return error
+    return failure(number, note)
 
 
 def open_remote(
@@ -179,11 +175,11 @@ def open_remote(
         path: the server's socket.
         domid: the domain.
         name: the device's name, for messages.
-        nonblocking: whether ``read`` fails where it would have to wait.
+        nonblocking: whether ``read`` fails where it would wait.
         cloexec: whether the descriptor is closed when the process executes another program.
 
     Raises:
-        OSError: nobody serves there (ENOENT, ECONNREFUSED), or not us (EACCES); EMFILE.
+        OSError: ENOENT or ECONNREFUSED, there is no server; EACCES, it is another user's; EMFILE.
     """
     try:
         description = _open_description(path, domid)
@@ -212,6 +208,6 @@ def _open(connection: socket.socket, domid: int) -> tuple[str, Descriptor]:
         raise server_gone()
     space = answer_value(answer)
     if not fds:
-        # The kernel had no number left to give it here.
+        # This process had no descriptor number left for it.
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     return space, Descriptor(socket.socket(fileno=fds[0]))

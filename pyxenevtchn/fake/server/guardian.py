@@ -1,11 +1,11 @@
-"""The server's guardian: a process that hangs up on the clients when the server is gone.
+"""The server's guardian: a process that disconnects the clients when the server has ended.
 
-The kernel tells nobody who polls one end of a pair of datagram sockets that the other end is gone.
-So this holds a duplicate of the inner end of every client's descriptor, and when the server ends,
-be it by SIGKILL, connects them all elsewhere: then the clients' poll as POLLERR (see descriptor),
-and what is read next fails. It holds no outer end: that would keep a file open.
+The kernel wakes no poll of a datagram socket when the other end of its pair is closed. So this
+process holds a duplicate of the inner end of every client's descriptor. When the server ends, even
+by SIGKILL, it connects them all elsewhere: the clients' descriptors poll as POLLERR (see
+descriptor), and their next read fails. It holds no outer end, which would keep a file open.
 
-The server starts this file as a program: it imports nothing of the package.
+The server starts this file as a program, so it imports nothing of the package.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ class Guardian:
     """The server's side: the process, and a socket to it."""
 
     def __init__(self) -> None:
-        # Of this kind, a message is a whole one and the end of the other side is seen.
+        # SOCK_SEQPACKET keeps messages whole, and reports the end of the other side.
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # In a session of its own: no signal to the server's process group is for it.
+            # In a session of its own: a signal to the server's process group must not reach it.
             self._process = subprocess.Popen(  # noqa: S603 - this file
                 [sys.executable, "-I", "-S", __file__],
                 stdin=theirs.fileno(),
@@ -30,26 +30,26 @@ class Guardian:
             )
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when the process is gone."""
+        """Return a descriptor that is readable when the process has ended."""
         return self._socket.fileno()
 
     def hold(self, key: str, fd: int) -> None:
-        """Have it hang up in the end on whom the inner end ``fd`` belongs to."""
+        """Pass it ``fd``, the inner end of a client's descriptor, under a key."""
         socket.send_fds(self._socket, [key.encode()], [fd])
 
     def drop(self, key: str) -> None:
-        """Have it forget the descriptor, if it is there still."""
+        """Make it drop a descriptor, if the process still runs."""
         with contextlib.suppress(OSError):
             self._socket.send(key.encode())
 
     def close(self) -> None:
-        """Have it hang up on everybody whom it holds, and wait until it has."""
+        """Make it disconnect all clients, and wait for its end."""
         self._socket.close()
         self._process.wait()
 
 
 def guard(server: socket.socket) -> None:
-    """Hold what the server sends until it ends, then hang up."""
+    """Hold the descriptors that the server sends; when it ends, disconnect them."""
     held: dict[bytes, socket.socket] = {}
     while True:
         key, fds, _, _ = socket.recv_fds(server, 64, 1)

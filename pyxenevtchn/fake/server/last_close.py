@@ -1,19 +1,19 @@
-"""Hears of the last close of a descriptor, in whatever process it and its duplicates are.
+"""Reports the last close of a descriptor and its duplicates, in any process.
 
-Linux tells inotify when an open file ends, a socket's too: after the last close, exit or exec that
-held it, or when it was on its way to another process and nobody took it.
+Linux's inotify reports the end of an open file, a socket's too: after the last close, exit or exec
+of a process that held it, or when it was sent to a process that never received it.
 """
 
 import ctypes
 import os
 import struct
 
-# Of Linux's <sys/inotify.h>; its two flags are O_NONBLOCK and O_CLOEXEC.
+# From <sys/inotify.h>, where IN_NONBLOCK and IN_CLOEXEC are O_NONBLOCK and O_CLOEXEC.
 _IN_CLOSE = 0x08 | 0x10
 _IN_ONESHOT = 0x8000_0000
 _EVENT = struct.Struct("=iIII")
 
-# Room for many events: each is as large as that, for a socket has no name.
+# Room for many events: all have this size, as a socket has no name.
 _ROOM = 64 * _EVENT.size
 
 
@@ -27,11 +27,11 @@ class LastClose:
             raise _error("no inotify instance is left for this user: fs.inotify.max_user_instances")
 
     def fileno(self) -> int:
-        """Return a descriptor that can be read once there is something for ``closed``."""
+        """Return a descriptor that is readable when ``closed`` has something to return."""
         return self._fd
 
     def watch(self, fd: int) -> int:
-        """Watch what ``fd`` is a descriptor of; return the number that ``closed`` knows it by.
+        """Watch the open file of ``fd``; return the number that ``closed`` has for it.
 
         Raises:
             OSError: ENOSPC, the user watches too many files.
@@ -43,7 +43,7 @@ class LastClose:
         return number
 
     def closed(self) -> list[int]:
-        """Return the numbers of those whose last duplicate has been closed since."""
+        """Return the numbers of the files whose last descriptor was closed since the last call."""
         numbers: list[int] = []
         while True:
             try:

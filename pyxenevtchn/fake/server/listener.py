@@ -1,4 +1,4 @@
-"""The server's socket: private, and one server's at a time."""
+"""The server's socket: private, and for one server at a time."""
 
 import contextlib
 import errno
@@ -16,19 +16,20 @@ _BACKLOG = 1024
 
 @contextlib.contextmanager
 def listening(path: str) -> Iterator[socket.socket]:
-    """Listen at ``path``; in the end remove the socket, if it is this one still.
+    """Listen at ``path``; at the end remove the socket, unless another server has replaced it.
 
-    It has mode 0600 from its first moment on. One that a dead server left there is replaced.
+    It has mode 0600 from the start. A socket that a dead server left there is replaced.
 
     Args:
-        path: where; its directory can be listed and written.
+        path: where; its directory must be readable and writable.
 
     Raises:
-        OSError: EADDRINUSE, a server listens there or it is no socket; or what the directory says.
+        OSError: EADDRINUSE, a server listens there or it is not a socket; or the error of the
+            directory.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with listener:
-        # Linux gives this mode to the file that bind makes, whatever the umask would leave others.
+        # bind makes its file with the mode of the socket: others get no access, whatever the umask.
         os.fchmod(listener.fileno(), 0o600)
         with _lock_of(path):
             _remove_stale(path)
@@ -45,7 +46,7 @@ def listening(path: str) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _lock_of(path: str) -> Iterator[None]:
-    """Keep other servers from looking at and replacing what is at ``path`` meanwhile."""
+    """Lock the directory of ``path``: no other server checks or replaces the socket meanwhile."""
     directory = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -60,7 +61,7 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EADDRINUSE, "there is something that is no socket", path)
+        raise OSError(errno.EADDRINUSE, "there is a file that is not a socket", path)
     try:
         connect(path).close()
     except ConnectionRefusedError:

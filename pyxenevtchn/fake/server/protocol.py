@@ -1,57 +1,59 @@
-"""What a server and its clients say to each other: words on lines, over a Unix stream socket.
+"""The protocol of a server and its clients: lines of words, over a Unix stream socket.
 
-A client sends a line, the server answers with a line, and so on; all of it is ASCII but the texts.
+A client sends a line, the server answers with a line, and so on. All of it is ASCII, except the
+texts.
 
     ok [VALUE]            done
-    error ERRNO [TEXT]    failed as the driver does; the text is a note on it
-    refused TEXT          what was asked for makes no sense
+    error ERRNO [TEXT]    failed as the driver does; the text is a note on the error
+    refused TEXT          the request makes no sense
 
-What is no such line, is too long or asks for what is not there to be asked ends the connection
-without an answer, and nothing else.
+A line that is malformed, too long or not allowed on this connection ends the connection without an
+answer. Other connections go on.
 
-A file of a domain's driver is opened on a connection, or one that is open is found again, by its
-descriptor. Its descriptor comes or goes along with the line (SCM_RIGHTS):
+Two lines tie a connection to a file of a domain's driver. The file's descriptor is sent with the
+answer to the first, and with the second itself (SCM_RIGHTS):
 
     open DOMID            ok SPACE; the domain is created if there is none. The descriptor polls as
-                          the file does. SPACE names the domain: equal for two files whose ports
-                          are those of one domain
-    attach                no answer; the descriptor says about which file
+                          the file does. SPACE names the domain: equal for two files in one domain
+    attach                no answer; the client sends the descriptor of the file
 
-What follows on such a connection is about that file: calls, one at a time, each answered before the
-next. The file is closed once its descriptor and all duplicates are, wherever they are: it survives
-the process that opened it if another has one. The server keeps one itself while there are
-connections about the file, and no longer.
+From then on the connection has calls of that file, one at a time, each answered before the next.
+The file is closed when its descriptor and all duplicates of it are closed, in all processes: it
+survives the process that opened it if another has a duplicate. The server keeps one itself only
+while the file has connections.
 
-A call is two 32-bit words, what is called and how many bytes follow, and those; an answer is two as
-well, the result and how many bytes follow. All of it is in the machine's order. A failed call's
-result is the errno negated, and no bytes follow it: the second word says how long a note on it is,
-which the next call may ask for. Two numbers there are no errnos: KERNEL_BUG, for what would have
-been a bug of a real kernel (failure.KernelBug), and REFUSED, for what makes no sense.
+A call is two 32-bit words, the call's number and the number of bytes that follow, and these bytes.
+An answer too is two words, the result and the number of bytes that follow, and these bytes. All
+words are in the machine's byte order. The result of a failed call is the negated errno, and no
+bytes follow: the second word is the length of a note on the error, which the next call may ask for.
+Two such results are not errnos: KERNEL_BUG, if a real kernel would have crashed
+(failure.KernelBug), and REFUSED, if the call makes no sense.
 
-    what                  bytes               result           bytes of the answer
+    call                  bytes               result           bytes of the answer
     a request's number    its struct          the port, or 0
-    READ                  how many at most    how many         the ports: as many as are there
-    WAIT                  how many at most    how many         the same, but once some are there
-    WRITE                 ports               how many bytes
-    NOTIFY_MANY           ports               how many         the errno of the next port, or 0
-    DOMID                                     the domid now    a restored domain has another
+    READ                  most bytes          bytes read       the ports that have events
+    WAIT                  most bytes          bytes read       the same, but waits for an event
+    WRITE                 ports               bytes taken
+    NOTIFY_MANY           ports               ports notified   the errno of the next port, or 0
+    DOMID                                     the domid now    (a restored domain has a new one)
     EXPLAIN                                   0                the note on the call before
     UNDO                                      -ECANCELED
-    CLOSE                                     the server ends the connection
+    CLOSE                                     none: the server ends the connection
 
-A request's number is the one of its ioctl, and its place in abi.Request; what READ and WAIT take
-is a 32-bit word.
+A request's number is that of its ioctl, and its index in abi.Request. READ and WAIT take one 32-bit
+word.
 
-A connection that ends while an answer lies unread in it takes back what that gave: ports are
-unbound, and events are in the ring again. So a call can be given up in its midst, by an exception
-of a signal handler, by closing its connection. UNDO takes back what the last answer gave, read or
-not; and it gives up a WAIT, for it may be sent while that has no answer yet.
+If a connection ends while an answer in it is unread, the server undoes that call: it unbinds the
+port, or puts the events back in the ring. So a client whose call is interrupted, by an exception of
+a signal handler, only closes the connection. UNDO undoes the last call, whether its answer was read
+or not. It also cancels a WAIT that has no answer yet, and is the one call that may be sent then.
 
-CLOSE is for those who have just closed a descriptor: when the connection ends, the file has been
-closed, if that was the last one; where that was a kernel's bug, such an answer and its note come
-before. A file that nobody has said this of was left open by its program.
+A client sends CLOSE after it has closed a descriptor. If that was the last one, the file is closed
+when the connection ends; if the close was a kernel's bug, an answer that says so comes first, with
+its note. A file that is closed without CLOSE was left open by its program.
 
-And there is the hypervisor (see hypervisor.Hypervisor and domain.Domain), on any connection:
+Requests to the hypervisor (see hypervisor.Hypervisor and domain.Domain), on any connection that is
+not about a file:
 
     configuration                      ok JSON: an object with the fields of Configuration
     raise_virq VIRQ [DOMID]            ok
@@ -59,17 +61,18 @@ And there is the hypervisor (see hypervisor.Hypervisor and domain.Domain), on an
     deliver DOMID MOST STORM           ok COUNT; DOMID and MOST can be -, for all; STORM is 0 or 1
     ports DOMID                        ok JSON: an array of objects with the fields of ports.Port
     interrupts DOMID                   ok JSON: an array of arrays: a port that a client holds, the
-                                       name of its program, and how many events it has had
+                                       name of its program, and the number of its events
     create_domain DOMID MAX_PORTS      ok DOMID; DOMID can be -, for the next one
     connect_static DOMID PORT DOMID PORT    ok
     destroy_domain DOMID               ok; likewise pause_domain, unpause_domain, save_domain,
                                        checkpoint_domain, shutdown_domain
     crash_domain DOMID PRESERVE        ok; PRESERVE is 0 or 1
-    restore_domain DOMID               ok DOMID: of one that was saved, its old and its new one
+    restore_domain DOMID               ok DOMID: takes the old domid of a saved domain, returns the
+                                       new one
     fail_next DOMID OPERATION ERRNO    ok
     check_clean                        ok
 
-Numbers are decimal, of 32 bits at most.
+Numbers are decimal, of at most 32 bits.
 """
 
 import contextlib
@@ -107,11 +110,11 @@ STRUCTS = {
 """The requests' structs."""
 
 NAME = b"xenevtchn-fake/"
-"""What the name of a descriptor begins with, in the abstract namespace of Unix sockets."""
+"""How the names of descriptors begin, in the abstract namespace of Unix sockets."""
 
 
 class Call(enum.IntEnum):
-    """What is called, besides the requests."""
+    """The numbers of the calls that are not requests of the driver."""
 
     READ = 16
     WAIT = 17
@@ -124,17 +127,17 @@ class Call(enum.IntEnum):
 
 
 KERNEL_BUG, REFUSED = 4096, 4097
-"""What a failed call's result can be besides an errno, of which the highest is 4095."""
+"""The results of a failed call, negated, that are not errnos: the highest errno is 4095."""
 
-# Malloc has this much at hand; what is larger it fetches from the kernel every time.
+# malloc takes this much from its heap; for more it would call the kernel each time.
 _PIECE = 1 << 16
 
-# What fits into the kernel's struct sockaddr_un, with the zero at its end.
+# The longest path in the kernel's struct sockaddr_un, before the zero at its end.
 _PATH_MAX = 107
 
 
 def socket_address(path: str) -> str:
-    """Return a path that is one for sockets.
+    """Return the path, after a check of its length.
 
     Raises:
         OSError: ENAMETOOLONG.
@@ -148,11 +151,11 @@ def connect(path: str) -> socket.socket:
     """Connect to the server at ``path``.
 
     Raises:
-        OSError: there is none, or it is somebody else's; without the path.
+        OSError: there is none, or it is another user's. The error does not have the path.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Whatever socket.setdefaulttimeout says.
+        # Overrides socket.setdefaulttimeout.
         connection.settimeout(None)
         connection.connect(socket_address(path))
     except BaseException as error:
@@ -167,9 +170,9 @@ def exchange(connection: socket.socket, line: str) -> bytes:
     """Send a line and return the answer.
 
     Args:
-        connection: nothing else is under way on it. Where this is interrupted it cannot be used
-            any more.
-        line: without its end.
+        connection: no other exchange may be under way on it. It cannot be used any more if this
+            call is interrupted.
+        line: without its newline.
 
     Raises:
         ConnectionError: the server has ended.
@@ -185,16 +188,16 @@ def exchange(connection: socket.socket, line: str) -> bytes:
 
 
 def send(connection: socket.socket, line: str) -> None:
-    """Send a line, or leave it to the answer to tell that nobody is there.
+    """Send a line. If the server has closed the connection, its answer or its end says so.
 
-    A server that turns a client away says why before it has heard anything.
+    A server that turns a client away sends the reason before it reads anything.
     """
     with contextlib.suppress(BrokenPipeError):
         connection.sendall(f"{line}\n".encode())
 
 
 def server_gone() -> ConnectionError:
-    """Make the error for a connection that has ended."""
+    """Return the error for a connection that has ended."""
     return ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
@@ -209,15 +212,18 @@ def answer_value(answer: bytes) -> str:
     if kind == "ok":
         return rest
     if kind == "error":
-        raise _error(rest)
+        number, _, note = rest.partition(" ")
+        raise failure(int(number), note)
     raise ValueError(rest)
 
 
-def _error(text: str) -> OSError:
-    # Not a local variable of whom raises it: that is a cycle, which keeps alive what every caller
-    # has until it is collected.
-    number, _, note = text.partition(" ")
-    error = OSError(int(number), os.strerror(int(number)))
+def failure(number: int, note: str) -> OSError:
+    """Return the error of an errno, with a note unless that is empty.
+
+    Raise the result at once: a local variable would make a reference cycle, which keeps the objects
+    of all callers alive until it is collected.
+    """
+    error = OSError(number, os.strerror(number))
     if note:
         error.add_note(note)
     return error

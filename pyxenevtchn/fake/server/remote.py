@@ -1,4 +1,4 @@
-"""RemoteHypervisor: what a test does with a Hypervisor, done with that of a server."""
+"""RemoteHypervisor: the methods of a Hypervisor, for that of a server."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from .protocol import answer_value, connect, exchange
 class RemoteHypervisor:
     """The hypervisor of ``xenevtchn fake serve``: hypervisor.Hypervisor's methods, with domids.
 
-    Handles of it are opened by name, ``EventChannel.open("fake:unix:PATH?domid=N")``. Every call
-    has a connection of its own; any thread may call anything at any time.
+    Open its handles by name, ``EventChannel.open("fake:unix:PATH?domid=N")``. Every call has a
+    connection of its own; any thread may call any method at any time.
 
-    Every method raises OSError where nobody serves at the path, and ValueError where it is asked
-    for what is not there.
+    Every method raises OSError if there is no server at the path, and ValueError for a domain or a
+    VIRQ that does not exist.
 
     Args:
         path: the server's socket.
@@ -27,41 +27,41 @@ class RemoteHypervisor:
         self._path = os.fspath(path)
 
     def configuration(self) -> Configuration:
-        """Tell what the hypervisor is."""
+        """Return the configuration of the hypervisor."""
         fields = json.loads(self._ask("configuration"))
         for name in ("xen_version", "linux"):
             fields[name] = tuple(fields[name])
         return Configuration(**fields)
 
     def raise_virq(self, virq: int, domid: int | None = None) -> None:
-        """Raise a VIRQ; where nobody has bound it nothing happens.
+        """Raise a VIRQ. Nothing happens if nobody has bound it.
 
         Args:
             virq: a Virq, or its number.
-            domid: where; None for the handler of a global one, and for dom0 with the others.
+            domid: where; None for the handler of a global VIRQ, and for dom0 otherwise.
         """
         where = () if domid is None else (check_domid("domid", domid),)
         self._ask("raise_virq", check_uint32("virq", virq), *where)
 
     def set_virq_handler(self, virq: int, domid: int) -> None:
-        """Have a global VIRQ go to a domain from now on, as the toolstack can.
+        """Make a domain the handler of a global VIRQ, as the toolstack can.
 
         Raises:
-            OSError: EINVAL, no global VIRQ; EBUSY, the domain that it goes to so far has it bound
-                (from Xen 4.21).
+            OSError: EINVAL, not a global VIRQ; EBUSY, the handler so far has it bound (from Xen
+                4.21).
         """
         self._ask("set_virq_handler", check_uint32("virq", virq), check_domid("domid", domid))
 
     def deliver(
         self, domid: int | None = None, most: int | None = None, *, storm: bool = False
     ) -> int:
-        """Run the interrupts that wait; return how many were for handles (Hypervisor.deliver)."""
+        """Run the waiting interrupts; return how many were for handles (Hypervisor.deliver)."""
         where = "-" if domid is None else check_domid("domid", domid)
         limit = "-" if most is None else check_uint32("most", most)
         return int(self._ask("deliver", where, limit, int(storm)))
 
     def ports(self, domid: int) -> tuple[Port, ...]:
-        """List a domain's ports, by number: its kernel's own too."""
+        """List a domain's ports by number, its kernel's own ports included."""
         rows = json.loads(self._ask("ports", check_domid("domid", domid)))
         return tuple(Port(**{**row, "state": State(row["state"])}) for row in rows)
 
@@ -69,27 +69,27 @@ class RemoteHypervisor:
         """Count the events of a domain's processes, as /proc/interrupts does.
 
         Returns:
-            For each port that one holds: the port, the name of the program that opened the handle,
-            and how many events it has had since it was bound.
+            For each port that a process holds: the port, the name of the program that opened the
+            handle, and the number of events since the port was bound.
         """
         rows = json.loads(self._ask("interrupts", check_domid("domid", domid)))
         return tuple((port, owner, events) for port, owner, events in rows)
 
     def create_domain(self, domid: int | None = None, max_ports: int = GUEST_PORTS) -> int:
-        """Create a domain, with this domid or the next one that none has had; return the domid.
+        """Create a domain; return its domid.
 
         Args:
-            domid: its number.
+            domid: its number; None for the next one that no domain has had.
             max_ports: the highest port that it can have.
         """
         number = "-" if domid is None else check_domid("domid", domid)
         return int(self._ask("create_domain", number, check_uint32("max_ports", max_ports)))
 
     def connect_static(self, domid: int, port: int, other_domid: int, other_port: int) -> None:
-        """Make a channel between two ports that nobody holds, as Xen does for a device tree.
+        """Create a channel between two free ports, as Xen does for a device tree.
 
         Raises:
-            OSError: EBUSY, a port is not free; ENOSPC, a domain cannot have such a port.
+            OSError: EBUSY, a port is not free; ENOSPC, it is too high for its domain.
         """
         one = check_domid("domid", domid), check_uint32("port", port)
         other = check_domid("other_domid", other_domid), check_uint32("other_port", other_port)
@@ -100,7 +100,7 @@ class RemoteHypervisor:
         self._ask("destroy_domain", check_domid("domid", domid))
 
     def pause_domain(self, domid: int) -> None:
-        """Stop a domain's vCPUs: what is sent to it waits (Domain.pause)."""
+        """Stop a domain's vCPUs: events that are sent to it wait (Domain.pause)."""
         self._ask("pause_domain", check_domid("domid", domid))
 
     def unpause_domain(self, domid: int) -> None:
@@ -108,7 +108,7 @@ class RemoteHypervisor:
         self._ask("unpause_domain", check_domid("domid", domid))
 
     def checkpoint_domain(self, domid: int) -> None:
-        """Save a domain and let it go on (Domain.checkpoint)."""
+        """Save a domain and let it continue (Domain.checkpoint)."""
         self._ask("checkpoint_domain", check_domid("domid", domid))
 
     def save_domain(self, domid: int) -> None:
@@ -116,7 +116,7 @@ class RemoteHypervisor:
         self._ask("save_domain", check_domid("domid", domid))
 
     def restore_domain(self, domid: int) -> int:
-        """Restore a domain that was saved, by the domid that it had; return the new one."""
+        """Restore the saved domain that had this domid; return its new domid."""
         return int(self._ask("restore_domain", check_domid("domid", domid)))
 
     def shutdown_domain(self, domid: int) -> None:
@@ -128,7 +128,7 @@ class RemoteHypervisor:
         self._ask("crash_domain", check_domid("domid", domid), int(preserve))
 
     def fail_next(self, domid: int, operation: Request | str, errno: int) -> None:
-        """Make the next such call of a handle in the domain fail, and change nothing.
+        """Make the next such call of a handle in the domain fail without effect.
 
         Args:
             domid: the domain.
@@ -138,7 +138,7 @@ class RemoteHypervisor:
         self._ask("fail_next", check_domid("domid", domid), operation, check_uint32("errno", errno))
 
     def check_clean(self) -> None:
-        """Check that no handle is open and no port bound but the kernels' own.
+        """Check that no handle is open and no port bound, except the kernels' and static ones.
 
         Raises:
             AssertionError: something was left behind; the message says what, and where.

@@ -1,10 +1,10 @@
 """A hypervisor for many processes: the server of ``fake:unix:PATH``.
 
-It is a process of its own, ``xenevtchn fake serve --socket PATH``, with a guardian beside it. What
-it says to its clients is in protocol.py.
+It is a process of its own, ``xenevtchn fake serve --socket PATH``, with a guardian beside it. The
+protocol is in protocol.py.
 
-The models answer at once, so one thread and one epoll serve everybody. asyncio would cost as much
-again as all the rest of an exchange.
+The models answer at once, so one thread and one epoll serve all clients. asyncio would double the
+time of an exchange.
 """
 
 import contextlib
@@ -20,17 +20,16 @@ from collections.abc import Callable, Iterator
 
 from ..descriptor import identity
 from ..hypervisor import Hypervisor
-from .calls import Calls
 from .guardian import Guardian
 from .last_close import LastClose
 from .listener import listening
-from .opened_file import OpenedFile
+from .opened_file import Calls, OpenedFile
 from .session import Session
 
-# Room for more of them than will come at once takes longer to make.
+# The events of one epoll_wait. A larger array, seldom full, takes longer to allocate.
 _BATCH = 64
 
-# How much of what programs left open is remembered.
+# How many files that programs left open are remembered.
 _LEFT = 100
 
 
@@ -45,11 +44,11 @@ def serve(
     Args:
         path: where to listen (see listener).
         hypervisor: what to serve.
-        on_ready: called when clients can come.
-        on_bug: called where a client did what is a kernel's bug (see failure.KernelBug).
+        on_ready: called when clients can connect.
+        on_bug: called with the text of each KernelBug that a client causes.
 
     Raises:
-        OSError: the socket cannot be made; ECHILD, somebody killed the guardian.
+        OSError: the socket cannot be made; ECHILD, the guardian was killed.
     """
     allow_many_descriptors()
     with _server(path, hypervisor, on_bug) as server:
@@ -61,14 +60,14 @@ def serve(
 def serving(path: str, on_bug: Callable[[str], None]) -> Iterator["Server"]:
     """Serve a new hypervisor at ``path`` from a thread, for as long as the context lasts.
 
-    The process may have to allow itself more descriptors.
+    The process may need more descriptors (see ``allow_many_descriptors``).
 
     Args:
         path: where to listen (see listener).
-        on_bug: called, in the thread, where a client did what is a kernel's bug.
+        on_bug: called, in the thread, with the text of each KernelBug that a client causes.
 
     Raises:
-        OSError: the socket cannot be made; at the end, ECHILD, somebody killed the guardian.
+        OSError: the socket cannot be made; at the end, ECHILD, the guardian was killed.
     """
     failures: list[OSError] = []
 
@@ -93,11 +92,11 @@ def serving(path: str, on_bug: Callable[[str], None]) -> Iterator["Server"]:
 
 @contextlib.contextmanager
 def _server(path: str, hypervisor: Hypervisor, on_bug: Callable[[str], None]) -> Iterator["Server"]:
-    """Make a server at ``path``, which is to be run, for as long as the context lasts."""
+    """Make a server at ``path`` for as long as the context lasts; the caller runs it."""
     with listening(path) as listener:
         guardian = Guardian()
         server = Server(listener, guardian, hypervisor, on_bug)
-        # The guardian is closed first: clients that are still connected are hung up on.
+        # The guardian is closed first: it disconnects the clients that are still there.
         with contextlib.closing(server), contextlib.closing(guardian):
             yield server
 
@@ -107,10 +106,10 @@ class Server:
 
     Attributes:
         hypervisor: the hypervisor.
-        on_bug: to be called where a client did what is a kernel's bug.
-        files: what is open, by what duplicates of its descriptor have in common.
-        left: what programs left open: the last files that nobody closed, and in the end those that
-            are open.
+        on_bug: called with the text of each KernelBug that a client causes.
+        files: the open files, by the identity of their descriptors.
+        left: the files that programs left open, for messages: the last ones that were closed
+            without CLOSE, and when ``run`` has returned those that are still open.
     """
 
     def __init__(
@@ -128,28 +127,28 @@ class Server:
         self._listener = listener
         self._listener.setblocking(False)
         self._sessions: dict[int, Session | Calls] = {}
-        # The files, by what LastClose says of them.
+        # The files, by their numbers in LastClose.
         self._watched: dict[int, OpenedFile] = {}
-        # Those for which somebody waits, and has something to read now.
+        # The files with waiting sessions for which there are events now.
         self._awake: list[OpenedFile] = []
         self._last_close = LastClose()
         self._stop = os.eventfd(0)
         self._epoll = select.epoll()
         for each in (listener, guardian, self._last_close, self._stop):
             self._epoll.register(each, select.EPOLLIN)
-        # Given up to turn a client away when there is no descriptor left.
+        # Closed for a moment to turn a client away when there is no other descriptor left.
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def run(self) -> None:
-        """Serve until it is stopped.
+        """Serve until ``stop`` is called.
 
         Raises:
-            OSError: ECHILD, the guardian is gone.
+            OSError: ECHILD, the guardian was killed.
         """
         while True:
             batch = self._epoll.poll(-1, _BATCH)
             if len(batch) > 1:
-                # Before any call: who closed before they called has closed.
+                # Before any call: a file that was closed before a call must be closed in it.
                 self._close_unused()
             for fd, events in batch:
                 session = self._sessions.get(fd)
@@ -165,10 +164,10 @@ class Server:
                     self.left += [file.describe() for file in self.files.values()]
                     return
                 elif fd == self._guardian.fileno():
-                    raise OSError(errno.ECHILD, "somebody killed the guardian of this server")
+                    raise OSError(errno.ECHILD, "the guardian of this server was killed")
 
     def stop(self) -> None:
-        """Have ``run`` return, from whatever thread."""
+        """Make ``run`` return; any thread may call this."""
         os.eventfd_write(self._stop, 1)
 
     def hang_up(self) -> None:
@@ -177,7 +176,7 @@ class Server:
             session.close()
 
     def close(self) -> None:
-        """End every connection, and forget every file."""
+        """End every connection, and drop every file."""
         self.hang_up()
         for file in self.files.values():
             file.descriptor.close()
@@ -188,20 +187,20 @@ class Server:
             os.close(fd)
 
     def watch(self, fd: int, events: int) -> None:
-        """Tell a session of these events alone from now on."""
+        """Watch a session for only these events from now on."""
         self._epoll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        """Tell a session nothing more."""
+        """Stop watching a session."""
         del self._sessions[fd]
         self._epoll.unregister(fd)
 
     def hand_over(self, connection: socket.socket, calls: Calls) -> None:
-        """Tell those calls of what comes on a connection from now on."""
+        """Pass the events of a connection to ``calls`` from now on."""
         self._sessions[connection.fileno()] = calls
 
     def open_file(self, domid: int, connection: socket.socket) -> OpenedFile:
-        """Open a file in a domain, which is created if there is none, for who is connected.
+        """Open a file for a client, in a domain that is created if there is none.
 
         Raises:
             OSError: EMFILE, ENOSPC.
@@ -220,29 +219,29 @@ class Server:
         return file
 
     def find_file(self, fd: int) -> OpenedFile | None:
-        """Return the file that a descriptor is of, if any, and keep the descriptor then."""
+        """Return the file of a descriptor, if any, which then keeps the descriptor."""
         file = self.files.get(identity(fd)) if fd >= 0 else None
         if file is not None:
-            file.descriptor.take(fd)
+            file.descriptor.take_outer(fd)
         return file
 
-    def left_by(self, session: Calls, file: OpenedFile, *, said: bool) -> None:
-        """Forget a connection about a file, and the file if nobody has it any more.
+    def remove_session(self, session: Calls, file: OpenedFile, *, announced: bool) -> None:
+        """Remove a connection from its file; close the file if it has no descriptor any more.
 
         Args:
             session: the connection.
             file: the file.
-            said: whether it was said that a descriptor was closed.
+            announced: whether the connection ended with CLOSE.
         """
         file.sessions.discard(session)
-        file.wait_no_more(session)
-        file.said = said
+        file.end_wait(session)
+        file.announced = announced
         if not file.sessions:
-            file.descriptor.let_go()
+            file.descriptor.close_outer()
             self._close_unused()
 
     def check_clean(self) -> None:
-        """Check that no file is open and no port bound but the kernels' own.
+        """Check that no file is open and no port bound, except the kernels' and static ones.
 
         Raises:
             AssertionError: something was left behind; the message says what, and where.
@@ -257,7 +256,7 @@ class Server:
             file = self._watched.pop(number)
             del self.files[file.descriptor.identity]
             self._guardian.drop(file.key)
-            if not file.said:
+            if not file.announced:
                 self.left.append(file.describe())
             file.close()
             if file.bug:
@@ -268,7 +267,7 @@ class Server:
             file = self._awake.pop()
             waiting, file.waiting = file.waiting, {}
             for session in waiting:
-                session.go_on()
+                session.answer_wait()
 
     def _accept(self) -> None:
         try:
@@ -276,7 +275,7 @@ class Server:
         except BlockingIOError:
             return
         except OSError:
-            # No descriptor is left but the spare one.
+            # No descriptor is left, except the spare one.
             os.close(self._spare)
             with contextlib.suppress(OSError):
                 _turn_away(self._listener.accept()[0], errno.EMFILE, "the server has none left")
@@ -292,12 +291,12 @@ class Server:
 
 
 def may_connect(uid: int) -> bool:
-    """Tell whether a user may use this server: its own, and root."""
+    """Return whether a user may use this server: the server's own, and root."""
     return uid in {0, os.geteuid()}
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
-    """Tell the process and the user at the other end."""
+    """Return the pid and the uid of the process at the other end."""
     credentials = struct.Struct("3i")
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     pid, uid, _gid = credentials.unpack(packed)
@@ -310,6 +309,6 @@ def _turn_away(connection: socket.socket, number: int, text: str) -> None:
 
 
 def allow_many_descriptors() -> None:
-    """Raise the process's limit as far as it goes: a client's file takes three, or more."""
+    """Raise the process's limit to its maximum: a client's file takes at least three."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

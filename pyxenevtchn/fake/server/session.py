@@ -1,4 +1,4 @@
-"""One connection of a server: lines in, what the hypervisor does, lines out (see protocol)."""
+"""A connection of a server: lines come in, the hypervisor acts, lines go out (see protocol)."""
 
 import dataclasses
 import json
@@ -11,8 +11,7 @@ from typing import Protocol, cast
 from ...abi import UINT32_MAX, Request
 from ..domain import Domain
 from ..hypervisor import Hypervisor
-from .calls import Calls, CallsServer
-from .opened_file import OpenedFile
+from .opened_file import Calls, CallsServer, OpenedFile
 from .protocol import LINE_MAX
 
 
@@ -23,36 +22,45 @@ class SessionServer(CallsServer, Protocol):
     files: dict[tuple[int, int], OpenedFile]
 
     def watch(self, fd: int, events: int) -> None:
-        """Tell a connection of these events alone from now on."""
+        """Watch a connection for only these events from now on."""
 
     def hand_over(self, connection: socket.socket, calls: Calls) -> None:
-        """Tell those calls of what comes on a connection from now on."""
+        """Pass the events of a connection to ``calls`` from now on."""
 
     def open_file(self, domid: int, connection: socket.socket) -> OpenedFile:
-        """Open a file in a domain, which is created if there is none, for who is connected."""
+        """Open a file for a client, in a domain that is created if there is none."""
 
     def find_file(self, fd: int) -> OpenedFile | None:
-        """Return the file that a descriptor is of, if any, and keep the descriptor then."""
+        """Return the file of a descriptor, if any, which then keeps the descriptor."""
 
     def check_clean(self) -> None:
-        """Check that no file is open and no port bound but the kernels' own."""
+        """Check that no file is open and no port bound, except the kernels' and static ones."""
 
 
 class Session:
-    """A connection. One that breaks the protocol ends, and no other with it."""
+    """A connection. One that breaks the protocol ends; the others go on.
+
+    Args:
+        server: the server that has it.
+        connection: its socket.
+
+    Attributes:
+        hypervisor: the server's.
+    """
 
     def __init__(self, server: SessionServer, connection: socket.socket) -> None:
+        self.hypervisor: Hypervisor = server.hypervisor
         self._server = server
         self._connection = connection
         self._connection.setblocking(False)
         self._received = b""
-        # Before this has gone out nothing more is read, nor done: it cannot grow.
+        # While this is not empty nothing more is read or done, so it cannot grow.
         self._unsent = b""
-        # A descriptor that came along with a line.
+        # A descriptor that came with a line.
         self._passed = -1
 
     def ready(self, events: int) -> None:
-        """Go on: something has come, or can go out."""
+        """Receive and answer lines, or send the rest of an answer."""
         try:
             if events & select.EPOLLOUT:
                 self._server.watch(self._connection.fileno(), select.EPOLLIN)
@@ -69,7 +77,7 @@ class Session:
             self.close()
 
     def close(self) -> None:
-        """End it."""
+        """End the connection."""
         fd = self._connection.fileno()
         if fd < 0:
             return
@@ -120,7 +128,7 @@ class Session:
         if value is not None:
             self._send(f"{value}\n".encode())
 
-    # Files: what follows is for others.
+    # Files: the rest of the connection is for Calls.
 
     def _open(self, domid: int) -> None:
         if self._received:
@@ -148,31 +156,29 @@ class Session:
     # The hypervisor.
 
     def _configuration(self) -> str:
-        configuration = self._server.hypervisor.configuration
+        configuration = self.hypervisor.configuration
         return f"ok {json.dumps(dataclasses.asdict(configuration))}"
 
     def _raise_virq(self, virq: int, domid: int | None = None) -> str:
-        self._server.hypervisor.raise_virq(virq, self._domain(domid))
+        self.hypervisor.raise_virq(virq, self._domain(domid))
         return "ok"
 
     def _set_virq_handler(self, virq: int, domid: int) -> str:
-        hypervisor = self._server.hypervisor
-        hypervisor.set_virq_handler(virq, hypervisor.domain(domid))
+        self.hypervisor.set_virq_handler(virq, self.hypervisor.domain(domid))
         return "ok"
 
     def _deliver(self, domid: int | None, most: int | None, storm: int) -> str:
-        hypervisor = self._server.hypervisor
-        return f"ok {hypervisor.deliver(self._domain(domid), most, storm=bool(storm))}"
+        return f"ok {self.hypervisor.deliver(self._domain(domid), most, storm=bool(storm))}"
 
     def _domain(self, domid: int | None) -> Domain | None:
-        return None if domid is None else self._server.hypervisor.domain(domid)
+        return None if domid is None else self.hypervisor.domain(domid)
 
     def _ports(self, domid: int) -> str:
-        ports = self._server.hypervisor.ports(domid)
+        ports = self.hypervisor.ports(domid)
         return f"ok {json.dumps([dataclasses.asdict(port) for port in ports])}"
 
     def _interrupts(self, domid: int) -> str:
-        self._server.hypervisor.domain(domid)
+        self.hypervisor.domain(domid)
         rows = [
             (port, file.owner, events)
             for file in self._server.files.values()
@@ -182,31 +188,26 @@ class Session:
         return f"ok {json.dumps(rows)}"
 
     def _create_domain(self, domid: int | None, max_ports: int) -> str:
-        return f"ok {self._server.hypervisor.create_domain(domid, max_ports).domid}"
+        return f"ok {self.hypervisor.create_domain(domid, max_ports).domid}"
 
     def _connect_static(self, a: int, a_port: int, b: int, b_port: int) -> str:
-        hypervisor = self._server.hypervisor
-        hypervisor.connect_static(hypervisor.domain(a), a_port, hypervisor.domain(b), b_port)
+        one, other = self.hypervisor.domain(a), self.hypervisor.domain(b)
+        self.hypervisor.connect_static(one, a_port, other, b_port)
         return "ok"
 
     def _crash_domain(self, domid: int, preserve: int) -> str:
-        self._server.hypervisor.domain(domid).crash(preserve=bool(preserve))
+        self.hypervisor.domain(domid).crash(preserve=bool(preserve))
         return "ok"
 
     def _restore_domain(self, domid: int) -> str:
-        domain = self._server.hypervisor.saved_domain(domid)
+        domain = self.hypervisor.saved_domain(domid)
         domain.restore()
         return f"ok {domain.domid}"
-
-    @property
-    def hypervisor(self) -> Hypervisor:
-        """The server's."""
-        return self._server.hypervisor
 
     def _fail_next(self, domid: int, operation: str, number: int) -> str:
         if not 0 < number <= _ERRNO_MAX:
             raise ValueError(f"errno must be 1 to {_ERRNO_MAX}, not {number}")
-        self._server.hypervisor.domain(domid).fail_next(cast("Request", operation), number)
+        self.hypervisor.domain(domid).fail_next(cast("Request", operation), number)
         return "ok"
 
     def _check_clean(self) -> str:
@@ -215,12 +216,12 @@ class Session:
 
 
 class _MalformedError(Exception):
-    """What came is none of the protocol, or not here."""
+    """A line is not in the protocol, or not allowed here."""
 
 
 _DIGITS = len(str(UINT32_MAX))
 
-# The largest that a system call can give.
+# The highest that a system call can return.
 _ERRNO_MAX = 4095
 
 
@@ -245,7 +246,7 @@ def _life_method(call: "Callable[[Domain], None]") -> "_Method":
 _Method = Callable[..., str | None]
 _Word = tuple[_Method, tuple[Callable[[str], object], ...], int]
 
-# By word: what it does, what makes its arguments of their texts, and how many it has at least.
+# By word: its method, the converters of its arguments, and its least number of arguments.
 _WORDS: dict[str, _Word] = {
     "open": (Session._open, (_number,), 1),  # noqa: SLF001 - the class's own table
     "attach": (Session._attach, (), 0),  # noqa: SLF001
@@ -268,5 +269,5 @@ for _call in (
 ):
     _WORDS[f"{_call.__name__}_domain"] = (_life_method(_call), (_number,), 1)
 
-# Wants a word more than it can have.
+# Needs more arguments than it can have.
 _NO_WORD: _Word = (Session.close, (), 1)

@@ -1,4 +1,4 @@
-"""The model of Xen, by itself: a domain's hypercalls and what they do to the port tables."""
+"""The model of Xen: a domain's hypercalls and what they do to the port tables."""
 
 import errno
 
@@ -8,6 +8,8 @@ from pyxenevtchn import DOMID_SELF, Virq
 from pyxenevtchn.fake import State
 from pyxenevtchn.fake.model.xen import MAX_CHANNELS, Evtchn, Xen, XenDomain
 from pyxenevtchn.fake.model.xsm import Silo, Xsm
+
+from ..helpers import refused
 
 
 @pytest.fixture
@@ -21,12 +23,8 @@ def connect(binder: XenDomain, owner: XenDomain) -> tuple[int, int]:
     return binder.bind_interdomain(owner.domid, port), port
 
 
-def refused(number: int) -> "pytest.RaisesExc[OSError]":
-    return pytest.RaisesExc(OSError, check=lambda error: error.errno == number)
-
-
 def table(xen: Xen) -> dict[int, dict[int, tuple[object, ...]]]:
-    """Everything that the port tables say."""
+    """Return everything in the port tables."""
     return {
         domid: {
             port: (e.state, e.remote_domid, e.peer, e.virq, e.pending, e.masked)
@@ -55,7 +53,7 @@ def test_a_domain_has_as_many_ports_as_the_abi_says(abi: str, number: int) -> No
         dom0.alloc_unbound(0)
     with refused(errno.ENOSPC):
         dom0.bind_virq(Virq.DEBUG)
-    # A port is looked for here before the one there is looked at.
+    # Xen takes a free port here before it checks the remote port.
     with refused(errno.ENOSPC):
         dom0.bind_interdomain(0, 0)
     with refused(errno.ESRCH):
@@ -100,7 +98,7 @@ def test_only_an_unbound_port_for_this_domain_can_be_connected_to(xen: Xen) -> N
         with refused(errno.EINVAL):
             dom0.bind_interdomain(guest.domid, port)
     assert table(xen) == before
-    # What failed took no port.
+    # The failed calls took no port.
     assert dom0.alloc_unbound(0) == len(dom0.ports)
 
 
@@ -134,7 +132,7 @@ def test_xen_4_21_lets_any_domain_bind_its_own_virqs(virq: int) -> None:
     assert guest.ports[port].pending
 
 
-def test_events_reach_the_other_end_alone(xen: Xen) -> None:
+def test_events_reach_only_the_other_end(xen: Xen) -> None:
     dom0, guest = xen.domains[0], xen.create()
     near, far = connect(dom0, guest)
     dom0.ports[near].pending = False
@@ -196,7 +194,7 @@ def test_a_port_that_is_used_again_starts_anew(xen: Xen) -> None:
     assert guest.ports[far].masked
 
 
-def test_a_domain_dies_in_two_steps_and_dom0_hears_of_both(xen: Xen) -> None:
+def test_a_domain_dies_in_two_steps_and_dom0_gets_a_virq_for_each(xen: Xen) -> None:
     dom0, guest = xen.domains[0], xen.create(5)
     near, _ = connect(dom0, guest)
     _, owned = connect(guest, dom0)
@@ -217,7 +215,7 @@ def test_a_domain_dies_in_two_steps_and_dom0_hears_of_both(xen: Xen) -> None:
         dom0.bind_interdomain(5, theirs)
 
 
-def test_domids_are_given_in_order_and_not_again(xen: Xen) -> None:
+def test_domids_are_allocated_in_order_and_not_again(xen: Xen) -> None:
     assert [xen.create().domid, xen.create(3).domid, xen.create().domid] == [1, 3, 4]
     xen.free(xen.domains[4])
     assert xen.create().domid == 5
@@ -258,7 +256,7 @@ def test_static_channels_are_connected_and_the_second_end_is_pending(xen: Xen) -
     xen.connect_static(dom0, 10, guest, 3)
     assert (dom0.ports[10].state, dom0.ports[10].peer) == (State.INTERDOMAIN, guest.ports[3])
     assert (dom0.ports[10].pending, guest.ports[3].pending) == (False, True)
-    # The numbers between are given before those after, as ever.
+    # The lower numbers are still allocated first.
     assert [dom0.alloc_unbound(0) for _ in range(9)] == [2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert [guest.alloc_unbound(0) for _ in range(3)] == [1, 2, 4]
 
@@ -275,7 +273,7 @@ def test_a_static_number_has_to_be_free_on_both_sides(xen: Xen) -> None:
     xen.connect_static(dom0, 5, guest, 5)
 
 
-def test_a_static_number_that_is_freed_is_given_again(xen: Xen) -> None:
+def test_a_static_number_that_is_freed_is_allocated_again(xen: Xen) -> None:
     dom0, guest = xen.domains[0], xen.create()
     xen.connect_static(dom0, 2, guest, 2)
     dom0.close(2)
@@ -283,7 +281,7 @@ def test_a_static_number_that_is_freed_is_given_again(xen: Xen) -> None:
     assert [dom0.alloc_unbound(0) for _ in range(2)] == [1, 2]
 
 
-def test_a_number_in_a_queue_of_the_fifo_abi_is_not_given(xen: Xen) -> None:
+def test_a_number_in_a_queue_of_the_fifo_abi_is_not_allocated(xen: Xen) -> None:
     dom0 = xen.domains[0]
     dom0.free_ports.linked = {1}
     first, second = dom0.alloc_unbound(0), dom0.alloc_unbound(0)
@@ -293,7 +291,7 @@ def test_a_number_in_a_queue_of_the_fifo_abi_is_not_given(xen: Xen) -> None:
     assert dom0.alloc_unbound(0) == first
 
 
-def test_silo_lets_domains_connect_with_dom0_and_themselves_alone() -> None:
+def test_under_silo_domains_connect_only_to_dom0_and_themselves() -> None:
     xen = Xen((4, 17), MAX_CHANNELS["fifo"], Silo())
     dom0, one, other = xen.domains[0], xen.create(), xen.create()
     assert connect(dom0, one)
@@ -302,14 +300,14 @@ def test_silo_lets_domains_connect_with_dom0_and_themselves_alone() -> None:
     before = table(xen)
     with refused(errno.EPERM):
         one.alloc_unbound(other.domid)
-    # Unlike the default, it looks whether the domain exists.
+    # Unlike the default, it checks that the domain exists.
     with refused(errno.ESRCH):
         dom0.alloc_unbound(99)
     assert table(xen) == before
     assert one.alloc_unbound(0) == 4
 
 
-def test_a_policy_is_asked_last_and_refuses_as_it_likes() -> None:
+def test_a_policy_is_asked_last_and_refuses_with_any_errno() -> None:
     class Policy(Xsm):
         def evtchn_interdomain(self, domid: int, remote_domid: int) -> None:
             raise OSError(errno.EACCES, f"{domid} to {remote_domid}")
@@ -342,7 +340,7 @@ def test_only_global_virqs_have_a_handler(xen: Xen, virq: int) -> None:
         xen.set_virq_handler(virq, xen.create())
 
 
-def test_from_xen_4_21_a_handler_that_listens_is_not_replaced() -> None:
+def test_from_xen_4_21_a_handler_that_has_bound_the_virq_is_not_replaced() -> None:
     xen = Xen((4, 21), MAX_CHANNELS["fifo"], Xsm())
     dom0, guest, other = xen.domains[0], xen.create(), xen.create()
     port = dom0.bind_virq(Virq.DOM_EXC)

@@ -1,4 +1,4 @@
-"""The server as people run it: a process of its own."""
+"""A server in a process of its own, as users run it."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ class ServerProcess:
     """A server that listens.
 
     Attributes:
-        running: the process; its standard output is at the line after the first.
+        running: the process; the first line of its output has been read.
         path: its socket.
         xen: its hypervisor.
     """
@@ -32,7 +32,7 @@ class ServerProcess:
         return self.running.process
 
     def name(self, domid: int = 0) -> str:
-        """What a handle in one of its domains is opened by."""
+        """Return the device's name for a handle in one of its domains."""
         return f"fake:unix:{self.path}?domid={domid}" if domid else f"fake:unix:{self.path}"
 
     def stop(self) -> None:
@@ -54,7 +54,7 @@ def serving(path: Path, *options: str) -> Iterator[ServerProcess]:
 
 
 class SharedServer:
-    """One server for many tests, as long as each leaves it as it found it."""
+    """One server for many tests, as long as each leaves it clean."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -63,7 +63,7 @@ class SharedServer:
 
     @contextmanager
     def lend(self) -> Iterator[ServerProcess]:
-        """Lend it to a test, and check that it is clean in the end; if not, start another."""
+        """Lend it to a test, and check that it is clean at the end; if not, stop it."""
         if self._server is None:
             self._server = self._stack.enter_context(serving(self._path))
         try:

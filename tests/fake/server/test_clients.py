@@ -1,12 +1,10 @@
-"""Clients that live and die, and their server with them."""
+"""Clients of a server: their handles, how they end, and how the server ends."""
 
 import asyncio
 import contextlib
 import errno
-import fcntl
 import functools
 import os
-import resource
 import select
 import signal
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from ...command import running_python
 from ...concurrency import alarms, threads, until_asleep
 from ...descriptors import descriptors
 from ...limits import TIMEOUT
+from ..helpers import connect, open_without_descriptors
 from .process import ServerProcess, serving
 
 
@@ -41,7 +40,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_client_that_is_killed_lets_its_ports_go(server: ServerProcess, number: int) -> None:
+def test_a_killed_client_loses_its_ports(server: ServerProcess, number: int) -> None:
     with (
         running_python(HOLD_DEBUG, server.name()) as holder,
         EventChannel.open(server.name()) as channel,
@@ -52,7 +51,7 @@ def test_a_client_that_is_killed_lets_its_ports_go(server: ServerProcess, number
             channel.bind_virq(Virq.DEBUG)
         holder.signal(number)
         assert holder.end().status == -number
-        # Its exit closed its connections, before any that is made now.
+        # Its exit closed its connections before this one is made.
         assert held not in {port.port for port in server.xen.ports(0)}
         assert channel.bind_virq(Virq.DEBUG)
 
@@ -82,7 +81,7 @@ def test_two_processes_meet(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_server_that_ends_wakes_those_who_wait_with_an_error(
+def test_a_server_that_ends_wakes_waiters_with_an_error(
     own_server: ServerProcess, number: int
 ) -> None:
     errors: list[OSError] = []
@@ -106,13 +105,15 @@ def test_a_server_that_ends_wakes_those_who_wait_with_an_error(
         assert error.__notes__ == ["the server of this fake has ended"]
 
 
-def test_what_is_sent_to_the_servers_process_group_does_not_reach_its_guardian(
+def test_a_signal_to_the_servers_process_group_does_not_reach_its_guardian(
     server: ServerProcess,
 ) -> None:
     assert os.getpgid(guardian_of(server)) != os.getpgid(server.process.pid)
 
 
-def test_a_server_that_ends_is_seen_by_select_epoll_and_asyncio(own_server: ServerProcess) -> None:
+def test_select_epoll_and_asyncio_report_that_the_server_has_ended(
+    own_server: ServerProcess,
+) -> None:
     async def consume(channel: EventChannel) -> None:
         async with AsyncEventChannel(channel) as events:
             task = asyncio.ensure_future(anext(events.events()))
@@ -147,7 +148,7 @@ def test_a_server_that_is_gone_fails_every_call(own_server: ServerProcess) -> No
         channels = [stack.enter_context(EventChannel.open(own_server.name())) for _ in calls]
         own_server.stop()
         for call, channel in zip(calls, channels, strict=True):
-            # The second time there is no connection left to find it out by.
+            # The second time there is no connection left, so the call makes a new one.
             for _ in range(2):
                 with pytest.raises(OSError, match=str(own_server.path)) as caught:
                     call(channel)
@@ -155,7 +156,7 @@ def test_a_server_that_is_gone_fails_every_call(own_server: ServerProcess) -> No
                 assert caught.value.__notes__
 
 
-def test_a_server_whose_guardian_is_killed_ends_and_says_so(own_server: ServerProcess) -> None:
+def test_a_server_whose_guardian_is_killed_ends(own_server: ServerProcess) -> None:
     with EventChannel.open(own_server.name()) as channel:
         os.kill(guardian_of(own_server), signal.SIGKILL)
         assert own_server.running.end().status == 1
@@ -163,7 +164,7 @@ def test_a_server_whose_guardian_is_killed_ends_and_says_so(own_server: ServerPr
             channel.bind_virq(Virq.DEBUG)
 
 
-def test_where_no_server_is_the_error_says_how_to_start_one(tmp_path: Path) -> None:
+def test_without_a_server_the_error_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         EventChannel.open(f"fake:unix:{tmp_path}/socket")
     assert caught.value.filename == f"fake:unix:{tmp_path}/socket"
@@ -180,13 +181,13 @@ def test_a_handle_is_in_the_domain_that_its_name_says(tmp_path: Path) -> None:
         assert first.name == server.name()
         assert second.name == server.name(3)
         second.bind_static(2000)
-        # Two handles of one process that would take each other's ports: refused for one domain.
+        # The library refuses that two handles of a process take each other's ports in a domain.
         with pytest.raises(OSError, match="refused: another handle of this process"):
             third.bind_static(2000)
         first.bind_static(2000)
 
 
-def test_a_destroyed_domain_is_said_so(server: ServerProcess) -> None:
+def test_calls_in_a_destroyed_domain_fail_with_a_note(server: ServerProcess) -> None:
     domid = server.xen.create_domain()
     with EventChannel.open(server.name(domid)) as channel:
         server.xen.destroy_domain(domid)
@@ -207,14 +208,14 @@ CALLS: dict[str, Callable[[EventChannel], object]] = {
 
 
 @pytest.mark.parametrize("operation", CALLS)
-def test_a_failure_that_was_asked_for_comes(server: ServerProcess, operation: str) -> None:
+def test_an_injected_failure_comes(server: ServerProcess, operation: str) -> None:
     with EventChannel.open(server.name()) as channel:
         server.xen.fail_next(0, operation, errno.EIO)
         with pytest.raises(OSError, match=f"^.Errno 5. {operation}\\("):
             CALLS[operation](channel)
 
 
-def test_what_the_hypervisor_refuses_is_refused(server: ServerProcess) -> None:
+def test_what_the_hypervisor_refuses_is_a_value_error(server: ServerProcess) -> None:
     for call in (
         lambda: server.xen.raise_virq(24),
         lambda: server.xen.raise_virq(Virq.CON_RING, server.xen.create_domain()),
@@ -228,7 +229,7 @@ def test_what_the_hypervisor_refuses_is_refused(server: ServerProcess) -> None:
             call()
 
 
-def test_what_is_left_behind_is_named(server: ServerProcess) -> None:
+def test_check_clean_names_what_is_left_behind(server: ServerProcess) -> None:
     with (
         EventChannel.open(server.name()),
         pytest.raises(AssertionError, match="left behind in domain 0: a handle"),
@@ -241,7 +242,7 @@ def test_more_than_a_page_of_ports_at_once(server: ServerProcess) -> None:
     with EventChannel.open(server.name()) as near, EventChannel.open(server.name()) as far:
         offered = [near.bind_unbound_port(0) for _ in range(count)]
         ports = [far.bind_interdomain(0, port) for port in offered]
-        # Each is pending from the start, and the events are one.
+        # Each is pending from the start, and the events merge.
         assert near.notify_many(offered) == count
         came: list[int] = []
         while len(came) < count:
@@ -262,36 +263,19 @@ def test_a_device_leaves_no_descriptor_open(server: ServerProcess) -> None:
     device.close()
     assert twin.bind_virq(Virq.DEBUG)
     twin.close()
-    del device, twin  # the numbers go with them
+    del device, twin  # this frees their descriptor numbers
     assert descriptors() == before
 
 
-def test_an_open_that_fails_for_want_of_descriptors_leaves_none_open(
+def test_an_open_without_free_descriptors_leaves_none_open(
     server: ServerProcess,
 ) -> None:
-    before = descriptors()
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest_free = fcntl.fcntl(0, fcntl.F_DUPFD, 0)
-    os.close(lowest_free)
-    # A device takes four, and this process has used every number below.
-    for room in range(4):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + room, limits[1]))
-        try:
-            with pytest.raises(OSError, match="Too many open files"):
-                open_device(server.name())
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert descriptors() == before
+    open_without_descriptors(lambda: open_device(server.name()))
 
 
-def connect(near: EventChannel, far: EventChannel) -> tuple[int, int]:
-    offered = near.bind_unbound_port(0)
-    return offered, far.bind_interdomain(0, offered)
-
-
-def test_a_signal_handler_may_use_a_handle_in_the_midst_of_its_calls(server: ServerProcess) -> None:
+def test_a_signal_handler_may_use_a_handle_during_its_calls(server: ServerProcess) -> None:
     with EventChannel.open(server.name()) as channel:
-        sender, receiver = connect(channel, channel)
+        sender, receiver = connect(channel, 0, channel, 0)
         with alarms(1000, lambda: channel.unbind(channel.bind_unbound_port(0))) as left:
             while left() > 0:
                 channel.notify(sender)
@@ -299,7 +283,7 @@ def test_a_signal_handler_may_use_a_handle_in_the_midst_of_its_calls(server: Ser
                 assert channel.unmask(receiver) == 1
 
 
-# No EventChannel: this is about the connection, and an exception at any moment at all.
+# No EventChannel: this tests the connection, with an exception at any moment.
 INTERRUPT = """
 import contextlib, signal, sys
 from pyxenevtchn import Request
@@ -324,12 +308,12 @@ for _ in range(300):
     armed = True
     with contextlib.suppress(Interrupted):
         signal.setitimer(signal.ITIMER_REAL, 0.0003)
-        while armed:  # what is raised in the midst of a destructor comes to nobody
+        while armed:  # an exception in a destructor is lost
             assert device.write(pack_ports(receiver)) == 4
             assert device.ioctl(Request.NOTIFY, sender) == 0
             with contextlib.suppress(BlockingIOError):
                 assert set(unpack_ports(device.read(4096))) == {receiver}
-    # Whatever came of that, the device is as good as new.
+    # Whatever was interrupted, the device still works.
     device.write(pack_ports(receiver))
     device.ioctl(Request.RESET)
     device.write(pack_ports(receiver))

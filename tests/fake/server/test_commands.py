@@ -17,7 +17,7 @@ from ...limits import TIMEOUT
 from .process import ServerProcess, serving
 
 
-def test_ready_is_written_to_a_descriptor_that_is_closed_then(
+def test_ready_is_written_to_a_descriptor_which_is_then_closed(
     tmp_path: Path,
 ) -> None:
     ready, write_end = os.pipe()
@@ -79,7 +79,7 @@ def test_a_virq_is_raised_in_a_domain(server: ServerProcess) -> None:
         assert other.wait(0) == []
 
 
-def test_domains_come_and_go(server: ServerProcess) -> None:
+def test_domains_are_created_and_destroyed(server: ServerProcess) -> None:
     assert run("fake", "create-domain", "40", device=server.name()).stdout == "40\n"
     new = run("fake", "create-domain", device=server.name()).stdout.rstrip()
     assert new.isdecimal()
@@ -109,7 +109,7 @@ def test_events_are_delivered_by_hand(tmp_path: Path) -> None:
             assert run("fake", "deliver", device=server.name()).stdout == "1\n"
 
 
-def test_the_server_is_what_its_options_say(tmp_path: Path) -> None:
+def test_the_options_configure_the_server(tmp_path: Path) -> None:
     options = ["--xen", "4.21", "--linux", "6.12", "--machine", "pvh", "--abi", "2l"]
     options += ["--delivery", "shuffled", "--seed", "7", "--xsm", "silo"]
     with serving(tmp_path / "xen", *options) as server:
@@ -123,7 +123,7 @@ def test_the_server_is_what_its_options_say(tmp_path: Path) -> None:
                 channel.bind_unbound_port(99)
 
 
-def test_the_seed_of_shuffled_events_is_said(tmp_path: Path) -> None:
+def test_the_seed_of_shuffled_events_is_printed(tmp_path: Path) -> None:
     with serving(tmp_path / "xen", "--delivery", "shuffled") as server:
         assert re.fullmatch(r"seed \d+", server.running.error_line())
 
@@ -137,7 +137,7 @@ def test_a_virqs_handler_is_set(own_server: ServerProcess) -> None:
         assert channel.wait(0) == [port]
 
 
-def test_domains_have_as_many_ports_as_one_says(server: ServerProcess) -> None:
+def test_the_number_of_ports_of_a_domain_can_be_set(server: ServerProcess) -> None:
     result = run("fake", "create-domain", "50", "--max-ports", "9", device=server.name())
     assert result.stdout == "50\n"
     with EventChannel.open(server.name(50)) as channel:
@@ -171,7 +171,7 @@ def test_calls_are_made_to_fail(server: ServerProcess) -> None:
             assert caught.value.errno == errno.ENOSPC
 
 
-def test_what_is_left_is_named(server: ServerProcess) -> None:
+def test_check_clean_names_what_is_left(server: ServerProcess) -> None:
     assert run("fake", "check-clean", device=server.name()).returncode == 0
     with EventChannel.open(server.name()) as channel:
         port = channel.bind_virq(Virq.DEBUG)
@@ -183,7 +183,7 @@ def test_what_is_left_is_named(server: ServerProcess) -> None:
 
 
 def control(server: ServerProcess, *arguments: str) -> str:
-    """Run a command that has to work; return what it writes."""
+    """Run a command that must succeed; return its output."""
     result = run("fake", *arguments, device=server.name())
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
@@ -246,7 +246,7 @@ def test_a_restored_domains_handle_is_a_kernel_bug_for_its_client_and_the_server
     [
         (["destroy-domain", "0"], "dom0 cannot be destroyed"),
         (["destroy-domain", "4000"], "there is no domain 4000"),
-        (["create-domain", "0"], "there is a domain 0 already"),
+        (["create-domain", "0"], "domain 0 exists already"),
         (["raise-virq", "debug", "--domain", "4000"], "there is no domain 4000"),
         (["deliver", "4000"], "there is no domain 4000"),
         (["pause-domain", "0"], "dom0 cannot be paused"),
@@ -255,7 +255,7 @@ def test_a_restored_domains_handle_is_a_kernel_bug_for_its_client_and_the_server
         (["set-virq-handler", "timer", "0"], ".*: Invalid argument"),
     ],
 )
-def test_what_the_server_refuses_is_one_line(
+def test_a_refusal_of_the_server_is_a_one_line_error(
     server: ServerProcess, arguments: list[str], message: str
 ) -> None:
     result = run("fake", *arguments, device=server.name())
@@ -274,7 +274,7 @@ def test_what_the_server_refuses_is_one_line(
     ],
     ids=lambda words: words[0],
 )
-def test_no_server_is_one_line(tmp_path: Path, command: list[str]) -> None:
+def test_a_missing_server_is_an_error_with_a_hint(tmp_path: Path, command: list[str]) -> None:
     path = str(tmp_path / "socket")
     result = run("fake", *command, "--socket", path)
     assert (result.returncode, result.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""The server's socket: private, one server's at a time, and gone when it ends."""
+"""The server's socket: private, for one server at a time, and removed when it ends."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ from .process import ServerProcess, serving
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_the_socket_is_its_owners_alone_from_the_start(tmp_path: Path, umask: int) -> None:
+def test_only_its_owner_may_use_the_socket_from_the_start(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         with listening(str(tmp_path / "socket")):
@@ -54,22 +54,22 @@ def test_a_live_servers_socket_is_refused(server: ServerProcess) -> None:
     server.xen.ports(0)
 
 
-def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("precious")
     result = run("fake", "serve", "--socket", file)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"Error: {file}: there is something that is no socket\n"
+    assert result.stderr == f"Error: {file}: there is a file that is not a socket\n"
     assert file.read_text() == "precious"
 
 
-def test_a_directory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_one_line_error(tmp_path: Path) -> None:
     result = run("fake", "serve", "--socket", tmp_path / "none" / "socket")
     assert result.returncode == 1
     assert result.stderr == f"Error: {tmp_path / 'none'}: No such file or directory\n"
 
 
-def test_a_path_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 108)
     result = run("fake", "serve", "--socket", path)
     assert result.returncode == 1
@@ -79,7 +79,7 @@ def test_a_path_that_is_too_long_is_said_to_be(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENAMETOOLONG
 
 
-def test_a_socket_that_somebody_else_has_made_meanwhile_is_not_removed(tmp_path: Path) -> None:
+def test_a_socket_that_has_replaced_the_servers_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with serving(path):
         path.unlink()

@@ -1,5 +1,5 @@
-/* Enough of /dev/xen/gntalloc for a program that wants a page to grant, and grants it to nobody. To
- * be preloaded. */
+/* Enough of /dev/xen/gntalloc for a program that allocates a page and grants it to nobody. It is
+ * preloaded into that program. */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
 #include <dlfcn.h>

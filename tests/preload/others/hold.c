@@ -1,5 +1,5 @@
-/* Opens the device, restricts it to the domain of the first argument if that is not 0, and executes
- * the program of the others, in which it is descriptor 9. */
+/* Opens the device, restricts it to the domid in the first argument unless that is 0, and executes
+ * the program in the other arguments, with the device as descriptor 9. */
 #include "../device.h"
 
 int main(int count, char **arguments)

@@ -11,7 +11,7 @@ enum { THREADS = 3, ROUNDS = 200 };
 static xenevtchn_handle *far;
 static int far_ports[THREADS], seen[THREADS];
 
-/* A thread's own handle, whose port is connected to one of the handle that all events come to. */
+/* A thread's own handle, with a port that is connected to the handle for the events of all. */
 struct sender {
     xenevtchn_handle *handle;
     int port;
@@ -72,7 +72,7 @@ static void threads_wait_and_notify(void)
     NEED(xenevtchn_close(far) == 0);
 }
 
-/* After a fork the library lets the child close, and nothing else. */
+/* After a fork the library allows the child to close, and nothing else. */
 static void a_child_closes_its_parents_handle(void)
 {
     int port, status;

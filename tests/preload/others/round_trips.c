@@ -1,7 +1,7 @@
 /* Blocking round trips between two domains, on libxenevtchn.
  *
- * round_trips offer DOMID N          allocates a port for a domain, says its number, and sends N
- *                                    events, each when the answer to the one before has come
+ * round_trips offer DOMID N          allocates a port for a domain, prints its number, and sends N
+ *                                    events, each after the answer to the last one
  * round_trips answer DOMID PORT N    connects to that port and answers them
  */
 #include <xenevtchn.h>
@@ -25,7 +25,7 @@ int main(int count, char **arguments)
         fflush(stdout);
     } else {
         port = xenevtchn_bind_interdomain(handle, atoi(arguments[2]), atoi(arguments[3]));
-        NEED(xenevtchn_notify(handle, port) == 0); /* somebody is there */
+        NEED(xenevtchn_notify(handle, port) == 0); /* the other side may begin */
     }
     NEED(port > 0);
     take_and_unmask(handle, port);
