@@ -98,7 +98,7 @@ def test_calls_after_the_end_of_the_domain_fail_with_enodev(
         assert channel.poll(0) == select.POLLERR
         with refused(errno.ENODEV) as caught:
             channel.notify(9)
-        assert caught.value.__notes__ == ["the domain of this fake is no more"]
+        assert caught.value.__notes__ == ["this domain of the fake no longer exists"]
     assert repr(guest) == f"<Domain 1 {how}>"
 
 
@@ -226,7 +226,7 @@ def test_every_call_in_a_destroyed_domain_fails_with_enodev(
         assert channel.poll(0) == select.POLLERR
         with refused(errno.ENODEV) as caught:
             call(channel)
-        assert caught.value.__notes__ == ["the domain of this fake is no more"]
+        assert caught.value.__notes__ == ["this domain of the fake no longer exists"]
     xen.check_clean()
     assert repr(guest) == f"<Domain {guest.domid} destroyed>"
 
