@@ -160,6 +160,12 @@ def is_fake(device: str) -> bool:
     return device.startswith("fake:")
 
 
+def examples(*lines: str) -> str:
+    """Return a command's epilog with examples: each is what follows ``xenevtchn``."""
+    title = "Examples:" if lines[1:] else "Example:"
+    return "\n".join(["\b", title, *(f"  xenevtchn {line}" for line in lines)])
+
+
 def device_option(command: F) -> F:
     """Add ``--device`` to a command, which gets the name of the device to open."""
     return click.option(

@@ -1,5 +1,6 @@
 """tools/man: the manual page, generated from the commands' help."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,21 @@ from ..limits import TIMEOUT
 SCRIPT = Path(__file__).parents[2] / "tools" / "man"
 
 pytestmark = pytest.mark.backends("fake")
+
+
+def walk(path: str, group: click.Group) -> list[tuple[str, click.Command]]:
+    context = click.Context(group)
+    commands: list[tuple[str, click.Command]] = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        commands.append((f"{path}{name}", command))
+        if isinstance(command, click.Group):
+            commands += walk(f"{path}{name} ", command)
+    return commands
+
+
+COMMANDS = walk("", xenevtchn)
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +53,30 @@ def test_it_has_every_command_and_option(page: str) -> None:
     assert page.startswith(".TH XENEVTCHN 1 2023-11-14 ")
     sections = page.split("\n.SS ")
     found = {section.partition("\n")[0].replace("\\", ""): section for section in sections[1:]}
-    commands = dict(walk("", xenevtchn))
+    commands = dict(COMMANDS)
     assert list(found) == list(commands)
     for name, command in commands.items():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.opts[0].replace("-", "\\-") in found[name]
+        for example in examples(command):
+            assert example.replace("-", "\\-") in found[name]
 
 
-def walk(path: str, group: click.Group) -> list[tuple[str, click.Command]]:
-    context = click.Context(group)
-    commands: list[tuple[str, click.Command]] = []
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        commands.append((f"{path}{name}", command))
-        if isinstance(command, click.Group):
-            commands += walk(f"{path}{name} ", command)
-    return commands
+@pytest.mark.parametrize("name", [name for name, _ in COMMANDS])
+def test_each_command_has_an_example_that_it_understands(name: str) -> None:
+    command = dict(COMMANDS)[name]
+    calls = [line.partition(f" {name}") for line in examples(command)]
+    assert calls
+    for program, found, words in calls:
+        assert program.startswith("xenevtchn")
+        assert found
+        command.make_context(name, shlex.split(words), click.Context(xenevtchn))
+
+
+def examples(command: click.Command) -> list[str]:
+    """Return the calls in the examples that end a command's help."""
+    return [line.strip() for line in (command.epilog or "").splitlines() if line.startswith("  ")]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,8 @@ def _command(group: click.Group, name: str, parent: click.Context) -> Iterator[s
     yield ".PP"
     yield from _text(command.help or "")
     yield from _options(context)
+    yield ".PP"
+    yield from _text(command.epilog or "")
     if isinstance(command, click.Group):
         for subcommand in command.list_commands(context):
             yield from _command(command, subcommand, context)

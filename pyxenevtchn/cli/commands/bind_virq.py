@@ -7,10 +7,12 @@ from ..events import formats
 from ..events.display import Lines, announce
 from ..events.monitor import Limits, finish, monitor
 from ..events.sources import Sources
-from ..options import VIRQ, count_option, device_option, timeout_option
+from ..options import VIRQ, count_option, device_option, examples, timeout_option
 
 
-@click.command("bind-virq")
+@click.command(
+    "bind-virq", epilog=examples("bind-virq DOM_EXC", "bind-virq CON_RING --count 1 --timeout 60")
+)
 @click.argument("virq", type=VIRQ, metavar="VIRQ")
 @count_option
 @timeout_option

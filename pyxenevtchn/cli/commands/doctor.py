@@ -7,12 +7,12 @@ import click
 
 import pyxenevtchn
 
-from ..options import device_option
+from ..options import device_option, examples
 from ..output import bad, good, say
 from .findings import Finding, examine
 
 
-@click.command()
+@click.command(epilog=examples("doctor", "--device fake: doctor --json"))
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead.")
 @device_option
 @click.pass_context

@@ -18,7 +18,7 @@ from ...fake.server import server
 from ...fake.server.remote import RemoteHypervisor
 from ...opening import DEVICE_VARIABLE
 from ..ending import end_by
-from ..options import DOMAIN, named_device
+from ..options import DOMAIN, examples, named_device
 from ..root import Group
 from . import program
 from .fake_controls import CONTROLS
@@ -37,7 +37,10 @@ def _check_writable(ctx: click.Context, param: click.Parameter, fd: int | None) 
     return fd
 
 
-@click.group(cls=Group)
+@click.group(
+    cls=Group,
+    epilog=examples("fake serve --socket xen.sock", "fake run -- ./backend"),
+)
 def fake() -> None:
     """Serve a fake Xen to several processes, through a socket.
 
@@ -50,7 +53,12 @@ for _control in CONTROLS:
     fake.add_command(_control)
 
 
-@fake.command()
+@fake.command(
+    epilog=examples(
+        "fake serve --socket xen.sock",
+        "fake serve --socket xen.sock --xen 4.20 --linux 6.12 --delivery manual",
+    )
+)
 @socket_option
 @hypervisor_options
 @click.option(
@@ -86,7 +94,10 @@ def serve(
     server.serve(path, hypervisor, ready, _say_bug)
 
 
-@fake.command(context_settings={"allow_interspersed_args": False})
+@fake.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog=examples("fake run -- ./backend --verbose", "fake run --check -- python3 -m pytest"),
+)
 @socket_option
 @click.option("--domid", type=DOMAIN, metavar="DOMID", help="The program's domain [default: dom0].")
 @click.option(

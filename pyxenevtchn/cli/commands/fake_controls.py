@@ -8,11 +8,13 @@ from ...abi import UINT32_MAX
 from ...fake.domain import OPERATIONS
 from ...fake.hypervisor import GUEST_PORTS
 from ...fake.server.remote import RemoteHypervisor
-from ..options import ADDRESS, DOMAIN, VIRQ
+from ..options import ADDRESS, DOMAIN, VIRQ, examples
 from .fake_options import on_server, socket_option, socket_path
 
 
-@click.command("raise-virq")
+@click.command(
+    "raise-virq", epilog=examples("fake raise-virq DOM_EXC", "fake raise-virq ARGO --domain 1")
+)
 @click.argument("virq", type=VIRQ)
 @click.option(
     "--domain",
@@ -30,7 +32,7 @@ def raise_virq(server: RemoteHypervisor, virq: int, domid: int | None) -> None:
     server.raise_virq(virq, domid)
 
 
-@click.command("set-virq-handler")
+@click.command("set-virq-handler", epilog=examples("fake set-virq-handler DOM_EXC 1"))
 @click.argument("virq", type=VIRQ)
 @click.argument("domid", type=DOMAIN)
 @on_server
@@ -42,7 +44,7 @@ def set_virq_handler(server: RemoteHypervisor, virq: int, domid: int) -> None:
     server.set_virq_handler(virq, domid)
 
 
-@click.command()
+@click.command(epilog=examples("fake deliver", "fake deliver 1 --most 2"))
 @click.argument("domid", type=DOMAIN, required=False)
 @click.option("-n", "--most", type=click.IntRange(0), metavar="N", help="Deliver at most N events.")
 @click.option(
@@ -60,7 +62,9 @@ def deliver(server: RemoteHypervisor, domid: int | None, most: int | None, *, st
     click.echo(server.deliver(domid, most, storm=storm))
 
 
-@click.command("create-domain")
+@click.command(
+    "create-domain", epilog=examples("fake create-domain", "fake create-domain 5 --max-ports 100")
+)
 @click.argument("domid", type=DOMAIN, required=False)
 @click.option(
     "--max-ports",
@@ -79,7 +83,7 @@ def create_domain(server: RemoteHypervisor, domid: int | None, max_ports: int) -
     click.echo(server.create_domain(domid, max_ports))
 
 
-@click.command("connect-static")
+@click.command("connect-static", epilog=examples("fake connect-static 0:10 1:10"))
 @click.argument("one", type=ADDRESS)
 @click.argument("other", type=ADDRESS)
 @on_server
@@ -91,7 +95,7 @@ def connect_static(server: RemoteHypervisor, one: tuple[int, int], other: tuple[
     server.connect_static(*one, *other)
 
 
-@click.command("destroy-domain")
+@click.command("destroy-domain", epilog=examples("fake destroy-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def destroy_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -102,7 +106,7 @@ def destroy_domain(server: RemoteHypervisor, domid: int) -> None:
     server.destroy_domain(domid)
 
 
-@click.command("pause-domain")
+@click.command("pause-domain", epilog=examples("fake pause-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def pause_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -110,7 +114,7 @@ def pause_domain(server: RemoteHypervisor, domid: int) -> None:
     server.pause_domain(domid)
 
 
-@click.command("unpause-domain")
+@click.command("unpause-domain", epilog=examples("fake unpause-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def unpause_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -118,7 +122,7 @@ def unpause_domain(server: RemoteHypervisor, domid: int) -> None:
     server.unpause_domain(domid)
 
 
-@click.command("checkpoint-domain")
+@click.command("checkpoint-domain", epilog=examples("fake checkpoint-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def checkpoint_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -126,7 +130,7 @@ def checkpoint_domain(server: RemoteHypervisor, domid: int) -> None:
     server.checkpoint_domain(domid)
 
 
-@click.command("save-domain")
+@click.command("save-domain", epilog=examples("fake save-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def save_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -134,7 +138,7 @@ def save_domain(server: RemoteHypervisor, domid: int) -> None:
     server.save_domain(domid)
 
 
-@click.command("restore-domain")
+@click.command("restore-domain", epilog=examples("fake restore-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def restore_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -146,7 +150,7 @@ def restore_domain(server: RemoteHypervisor, domid: int) -> None:
     click.echo(server.restore_domain(domid))
 
 
-@click.command("shutdown-domain")
+@click.command("shutdown-domain", epilog=examples("fake shutdown-domain 1"))
 @click.argument("domid", type=DOMAIN)
 @on_server
 def shutdown_domain(server: RemoteHypervisor, domid: int) -> None:
@@ -154,7 +158,7 @@ def shutdown_domain(server: RemoteHypervisor, domid: int) -> None:
     server.shutdown_domain(domid)
 
 
-@click.command("crash-domain")
+@click.command("crash-domain", epilog=examples("fake crash-domain 1 --preserve"))
 @click.argument("domid", type=DOMAIN)
 @click.option("--preserve", is_flag=True, help="Preserve the domain, with its ports.")
 @on_server
@@ -163,7 +167,10 @@ def crash_domain(server: RemoteHypervisor, domid: int, *, preserve: bool) -> Non
     server.crash_domain(domid, preserve=preserve)
 
 
-@click.command("fail-next")
+@click.command(
+    "fail-next",
+    epilog=examples("fake fail-next bind_virq ENOSPC", "fake fail-next read EAGAIN --domain 1"),
+)
 @click.argument("operation", type=click.Choice(list(map(str, OPERATIONS))), metavar="OPERATION")
 @click.argument("error", metavar="ERRNO")
 @click.option(
@@ -183,7 +190,7 @@ def fail_next(ctx: click.Context, operation: str, error: str, domid: int, path: 
     RemoteHypervisor(socket_path(ctx, path)).fail_next(domid, operation, number)
 
 
-@click.command("check-clean")
+@click.command("check-clean", epilog=examples("fake check-clean"))
 @on_server
 def check_clean(server: RemoteHypervisor) -> None:
     """Check that no handle is open and no port is bound.

@@ -12,11 +12,12 @@ from ..options import (
     check_consent,
     consent_option,
     device_option,
+    examples,
     interval_option,
 )
 
 
-@click.command()
+@click.command(epilog=examples("notify 3:17", "notify --static 10 --yes-this-port-is-mine"))
 @click.argument("address", type=ADDRESS, required=False, metavar="[DOM:PORT]")
 @click.option(
     "--static", "static_port", type=STATIC_PORT, metavar="PORT", help="A port set up at boot."

@@ -6,11 +6,11 @@ import time
 
 import click
 
-from ..options import ADDRESS, device_option, interval_option
+from ..options import ADDRESS, device_option, examples, interval_option
 from .round_trips import ANSWER_TIMEOUT, open_trips
 
 
-@click.command()
+@click.command(epilog=examples("ping --count 5", "ping 0:23 --interval 0.1"))
 @click.argument("address", type=ADDRESS, required=False, metavar="[DOM:PORT]")
 @click.option(
     "-c", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N round trips."

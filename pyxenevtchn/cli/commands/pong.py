@@ -3,11 +3,11 @@
 import click
 
 from ...channel import EventChannel
-from ..options import DOMID, device_option, domid_name
+from ..options import DOMID, device_option, domid_name, examples
 from ..output import say
 
 
-@click.command()
+@click.command(epilog=examples("pong 3"))
 @click.argument("domid", type=DOMID, metavar="DOM")
 @device_option
 def pong(domid: int, device: str) -> None:

@@ -17,7 +17,7 @@ from ...fake.server.remote import RemoteHypervisor
 from ...holders import Process, processes
 from ...ports import Port
 from .. import interrupts
-from ..options import DOMID, device_option, is_fake
+from ..options import DOMID, device_option, examples, is_fake
 from ..output import printable, say, say_table
 
 _HEAD = ("PORT", "VCPU", "STATE", "REMOTE", "IRQ", "NOTES")
@@ -52,7 +52,7 @@ class Table(NamedTuple):
     programs: list[Program] | None
 
 
-@click.command()
+@click.command(epilog=examples("ports", "ports 3 --json"))
 @click.argument("domid", type=DOMID, default="self")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead.")
 @device_option

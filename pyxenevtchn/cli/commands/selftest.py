@@ -5,12 +5,12 @@ from collections.abc import Callable
 import click
 
 from ...channel import EventChannel
-from ..options import device_option
+from ..options import device_option, examples
 from ..output import bad, good, reason, say
 from .checks import CHECKS, CheckFailed
 
 
-@click.command()
+@click.command(epilog=examples("selftest", "--device fake: selftest"))
 @device_option
 @click.pass_context
 def selftest(ctx: click.Context, device: str) -> None:

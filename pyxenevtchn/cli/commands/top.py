@@ -14,7 +14,7 @@ from ...fake.server.remote import RemoteHypervisor
 from .. import interrupts
 from ..events import formats
 from ..interrupts import Counter, Usage, compare
-from ..options import device_option, is_fake
+from ..options import device_option, examples, is_fake
 from ..output import bold, printable, say, warn
 
 _INTERVAL = 1.0
@@ -22,7 +22,7 @@ _INTERVAL = 1.0
 _CLEAR = "\x1b[H\x1b[J"
 
 
-@click.command()
+@click.command(epilog=examples("top", "top --once --json"))
 @click.option("--once", is_flag=True, help="Show only the first second.")
 @click.option("--json", "as_json", is_flag=True, help="Write a JSON object on each line instead.")
 @device_option

@@ -11,7 +11,7 @@ from ...abi import KERNEL, Machine, Virq, virq_holder, virq_meaning
 from ...channel import EventChannel
 from ...fake.names import parse
 from ...fake.server.remote import RemoteHypervisor
-from ..options import device_option, is_fake
+from ..options import device_option, examples, is_fake
 from ..output import confirm, reason, say_table
 
 _GUEST_TYPE = Path("/sys/hypervisor/guest_type")
@@ -19,7 +19,7 @@ _GUEST_TYPE = Path("/sys/hypervisor/guest_type")
 _HEAD = ("NUMBER", "NAME", "SCOPE", "USUAL HOLDER", "MEANING")
 
 
-@click.command()
+@click.command(epilog=examples("virqs", "virqs --probe"))
 @click.option("--probe", is_flag=True, help="Find out which are free in this domain.")
 @device_option
 def virqs(*, probe: bool, device: str) -> None:

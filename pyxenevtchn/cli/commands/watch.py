@@ -18,11 +18,18 @@ from ..options import (
     consent_option,
     count_option,
     device_option,
+    examples,
     timeout_option,
 )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "watch --virq DOM_EXC --banner",
+        "watch --interdomain 3:17 --unbound 4 --json",
+        'watch --virq CON_RING --count 1 --exec "xl dmesg -c"',
+    )
+)
 @click.option(
     "--virq", "virqs", type=VIRQ, multiple=True, metavar="NAME", help="A VIRQ, by name or number."
 )
