@@ -26,7 +26,7 @@ def doctor(ctx: click.Context, *, as_json: bool, device: str) -> None:
     The object of --json, with each finding under its name; the hint is null if there is none:
 
     \b
-    {"version": "0.1.0", "python": "CPython 3.11.2", "machine": "x86_64",
+    {"version": "1.0.0", "python": "CPython 3.11.2", "machine": "x86_64",
      "usable": true, "device": "/dev/xen/evtchn",
      "findings": {"xen": {"ok": true, "text": "...", "hint": null}, ...}}
 
