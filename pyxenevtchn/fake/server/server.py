@@ -3,8 +3,9 @@
 It is a process of its own, ``xenevtchn fake serve --socket PATH``, with a guardian beside it. The
 protocol is in protocol.py.
 
-The models answer at once, so one thread and one epoll serve all clients. asyncio would double the
-time of an exchange.
+The models answer at once, so one thread and one epoll serve all clients. To echo a line, an asyncio
+server takes 2 to 4 times as long, and socketserver's threads 1.2 to 1.7 times; the models would need
+a lock there.
 """
 
 import contextlib
