@@ -4,8 +4,8 @@ It is a process of its own, ``xenevtchn fake serve --socket PATH``, with a guard
 protocol is in protocol.py.
 
 The models answer at once, so one thread and one epoll serve all clients. To echo a line, an asyncio
-server takes 2 to 4 times as long, and socketserver's threads 1.2 to 1.7 times; the models would need
-a lock there.
+server takes 2 to 4 times as long, and socketserver's threads 1.2 to 1.7 times; with threads the
+models would need a lock.
 """
 
 import contextlib
