@@ -10,14 +10,14 @@ from .matrix import MACHINES
 from .page import write_page
 from .run import Result, run, save, saved
 
-# A machine with one vCPU keeps one processor busy; one with more has both to itself.
+# A machine with one vCPU uses one processor; one with more runs alone.
 _AT_ONCE = 2
 
 _DESCRIPTION = """\
-Run the tests on the real device, in machines of tools/xenvm: all tests of the machines that are
-named, or of "all" of them; or, where none is named, what the gate runs. What comes after the names
-is for pytest. Two machines of one vCPU run at a time; build/xen has what each says. With --page,
-write docs/reference/tested.md from the last results of all machines.
+Run the tests on the real device, in machines of tools/xenvm. With names, or "all", run all tests of
+those machines; without names, run the gate's. The options after the names are for pytest. Two
+machines with one vCPU run at a time; their output is in build/xen. With --page, write
+docs/reference/tested.md from the last results of all machines.
 """
 
 

@@ -1,18 +1,18 @@
-"""The machines that the tests are run in, and which tests in each."""
+"""The machines in which the tests run, and the tests of each."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine with a name.
+    """A named machine.
 
     Attributes:
-        about: what it is for, in a line.
-        kind: tools/xenvm's options, but for the vCPUs.
-        tests: pytest's arguments.
-        gate: what of that the gate runs, if it does.
-        vcpus: how many its domain has, and so about how many processors it keeps busy.
+        about: its purpose, in one line.
+        kind: the options of tools/xenvm, except the number of vCPUs.
+        tests: the arguments of pytest.
+        gate: those in the gate; empty if the gate does not use the machine.
+        vcpus: how many vCPUs its domain has, and so about how many processors it uses.
     """
 
     about: str
@@ -27,24 +27,24 @@ class Machine:
         return (*self.kind, f"--vcpus={self.vcpus}")
 
 
-# What ends guests takes minutes, and two machines of its own.
+# Tests that end guests take minutes: they have two machines of their own.
 _LIFE = ("tests/contract/test_guest_life.py", "tests/examples/test_console_backend.py")
 _CONTRACT = ("tests/contract", *(f"--deselect={file}" for file in _LIFE))
 
-# What of the contract is the driver's and Xen's own affair, and not the same in every domain.
+# The part of the contract that depends on the driver and on Xen, and differs between domains.
 _DRIVER = tuple(
     f"tests/contract/test_{name}.py"
     for name in ("bind", "events", "kernel", "notify", "poll", "restrict", "ring", "static")
 )
 _WITH_GUESTS = ("tests/contract/test_domains.py", "tests/cli/test_guest.py")
 
-# The fake beside the device. Two domains take a second a step: CONTRIBUTING has the command.
+# The fake against the device. With two domains a step takes a second: CONTRIBUTING has the command.
 _FAKE = ("tests/differential/test_differential.py::test_the_fake_answers_as_the_driver_does",)
 
 _DOM0 = (*_CONTRACT, *_FAKE, "tests/cli")
 
-# With injection (into asyncio it takes a fifth of a second a strike: CONTRIBUTING has the command),
-# the pages and the examples.
+# With injection, the pages and the examples. Injection into asyncio takes 0.2 s a strike:
+# CONTRIBUTING has the command.
 _EVERYTHING = (*_DOM0, "tests/injection/test_channel.py", "tests/docs", "tests/examples")
 
 _STATIC = ("tests/contract/test_static_channels.py", "tests/cli/test_static.py", "--static")

@@ -1,4 +1,4 @@
-"""The page that says what the tests were last run on."""
+"""The page with the last results of each machine."""
 
 import subprocess
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ _PAGE = ROOT / "docs/reference/tested.md"
 _TEXT = """\
 # What it is tested on
 
-`tools/test --xen all` runs the tests on the real driver, in machines of every kind of Xen that QEMU
-can be: real hypervisors, real kernels, emulated processors ({qemu}). `tools/xentest --page` has
-written this page from the results.
+`tools/test --xen all` runs the tests on the real driver, in these machines: real hypervisors and
+kernels on emulated processors ({qemu}). `tools/xentest --page` wrote this page from the results.
 
 | machine | what it is | Linux | Xen | passed | skipped | seconds | on |
 |---|---|---|---|---:|---:|---:|---|
@@ -26,13 +25,13 @@ options:
 |---|---|---|
 {options}
 
-A test that cannot be run in its machine fails, but for those of a domain that the machine is not:
-what needs a toolstack is for dom0.
+A test that cannot run in its machine fails. Tests for another kind of domain are left out: those
+with a toolstack are for dom0.
 """
 
 
 def write_page(results: Sequence[Result]) -> None:
-    """Write the page anew, from the results of all machines."""
+    """Write the page from the results of all machines."""
     emulator = subprocess.check_output(["qemu-system-x86_64", "--version"], text=True)
     rows = [
         f"| {result.name} | {MACHINES[result.name].about} | {result.linux} | {result.xen} "

@@ -1,4 +1,4 @@
-"""Running the tests in a machine, and what came of it."""
+"""Run the tests in a machine, and report the result."""
 
 import json
 import subprocess
@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _RESULTS = ROOT / "build/xen"
 
-# Far more than any takes on two processors, in seconds.
+# In seconds; far more than any machine takes on two processors.
 _LIMIT = 3600
 
-# What tools/xenvm says of a machine, by exit status.
+# The exit statuses of tools/xenvm.
 _PROBLEMS = {
     1: "tests failed",
     122: "the machine died under the tests",
@@ -24,7 +24,7 @@ _PROBLEMS = {
     125: "the machine did not boot",
 }
 
-# Runs its arguments, but for the first one, and then writes which versions it ran on to that.
+# Runs its arguments except the first, and then writes the versions of Linux and Xen to that file.
 _SCRIPT = """\
 versions=$1; shift
 "$@"; status=$?
@@ -36,17 +36,17 @@ exit $status
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of the tests in a machine.
+    """The result of the tests in a machine.
 
     Attributes:
         name: the machine's.
-        problem: what went wrong; empty if nothing did.
+        problem: what went wrong; empty if all tests passed.
         passed: how many tests passed.
         skipped: how many were skipped.
-        seconds: how long it all took, the machine's boot included.
+        seconds: the time of the whole run, including the boot.
         linux: the version of the kernel that the tests ran on.
         xen: the version of the hypervisor.
-        date: when it was, such as 2026-07-02.
+        date: the day of the run, such as 2026-07-02.
     """
 
     name: str
@@ -67,21 +67,23 @@ class Result:
 
 
 def save(result: Result) -> None:
-    """Keep the result of all of a machine's tests."""
-    _kept(result.name).write_text(json.dumps(asdict(result)))
+    """Save the result of all tests of a machine."""
+    _saved_file(result.name).write_text(json.dumps(asdict(result)))
 
 
 def saved(name: str) -> Result | None:
-    """Return what save() has kept of a machine, if anything."""
-    return Result(**json.loads(_kept(name).read_text())) if _kept(name).exists() else None
+    """Return the saved result of a machine, if there is one."""
+    return (
+        Result(**json.loads(_saved_file(name).read_text())) if _saved_file(name).exists() else None
+    )
 
 
-def _kept(name: str) -> Path:
+def _saved_file(name: str) -> Path:
     return _RESULTS / f"{name}.json"
 
 
 def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
-    """Run the tests in a machine; at the end, print what came of them."""
+    """Run the tests in a machine, and print their output and the result."""
     _RESULTS.mkdir(parents=True, exist_ok=True)
     report, versions = _RESULTS / f"{name}.xml", _RESULTS / f"{name}.versions"
     for old in (report, versions):
