@@ -97,7 +97,8 @@ def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
         *(".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"),
         # Its plugin imports all of hypothesis, which takes 20 seconds on an emulated processor.
         *("-p", "no:hypothesispytest"),
-        *("--device=real", "--timeout=300", "--stride=300"),
+        # The differential test makes as many sequences as it can in this time.
+        *("--device=real", "--timeout=300", "--stride=300", "--seconds=100"),
         *(f"--junitxml={report}", *arguments),
     ]
     log = _RESULTS / f"{name}.log"
