@@ -9,6 +9,7 @@ import pytest
 
 from pyxenevtchn import EventChannel, Request
 
+from ..limits import TIMEOUT
 from ..machines import FAR, NEAR, TO_ECHO, TO_TICK
 from .conftest import OpenChannel
 from .events import Pair, expect, expect_nothing
@@ -91,7 +92,8 @@ def test_another_domain_answers(channel: EventChannel) -> None:
         channel.bind_static(TO_ECHO)
         for _ in range(ROUNDS):
             channel.notify(TO_ECHO)
-            expect(channel, TO_ECHO)
+            # A new port may have an event that nobody sent, and be one ahead from then on.
+            assert {TO_ECHO} == set(channel.wait(TIMEOUT))
             channel.unmask(TO_ECHO)
         channel.unbind(TO_ECHO)
 
