@@ -13,6 +13,7 @@ from array import array
 from pyxenevtchn import DOMID_SELF, Request
 
 NODE = "/dev/xen/evtchn"
+# As in limits.py, which needs pytest: a guest does not have it.
 TIMEOUT = 100.0
 
 # From <xen/evtchn.h>: _IOC(_IOC_NONE, 'E', number, size of the struct), and the struct's fields.

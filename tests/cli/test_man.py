@@ -31,7 +31,7 @@ def walk(path: str, group: click.Group) -> list[tuple[str, click.Command]]:
     return commands
 
 
-COMMANDS = walk("", xenevtchn)
+COMMANDS = dict(walk("", xenevtchn))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,8 @@ def test_it_has_every_command_and_option(page: str) -> None:
     assert page.startswith(".TH XENEVTCHN 1 2023-11-14 ")
     sections = page.split("\n.SS ")
     found = {section.partition("\n")[0].replace("\\", ""): section for section in sections[1:]}
-    commands = dict(COMMANDS)
-    assert list(found) == list(commands)
-    for name, command in commands.items():
+    assert list(found) == list(COMMANDS)
+    for name, command in COMMANDS.items():
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.opts[0].replace("-", "\\-") in found[name]
@@ -63,9 +62,9 @@ def test_it_has_every_command_and_option(page: str) -> None:
             assert example.replace("-", "\\-") in found[name]
 
 
-@pytest.mark.parametrize("name", [name for name, _ in COMMANDS])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_an_example_that_it_understands(name: str) -> None:
-    command = dict(COMMANDS)[name]
+    command = COMMANDS[name]
     calls = [line.partition(f" {name}") for line in examples(command)]
     assert calls
     for program, found, words in calls:

@@ -1,4 +1,4 @@
-"""RESTRICT_DOMID: limits a handle to connections to one domain, for ever."""
+"""RESTRICT_DOMID: limits a handle to connections to one domain, permanently."""
 
 import errno
 from collections.abc import Callable

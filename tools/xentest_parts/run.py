@@ -73,9 +73,8 @@ def save(result: Result) -> None:
 
 def saved(name: str) -> Result | None:
     """Return the saved result of a machine, if there is one."""
-    return (
-        Result(**json.loads(_saved_file(name).read_text())) if _saved_file(name).exists() else None
-    )
+    file = _saved_file(name)
+    return Result(**json.loads(file.read_text())) if file.exists() else None
 
 
 def _saved_file(name: str) -> Path:

@@ -38,7 +38,7 @@ class Kernel:
         files: the open files.
         nr_channels: one more than the highest port that the kernel is ready for: with the FIFO
             ABI it grows by pages of 1024 (evtchn_fifo_setup).
-        gone: why the domain has ended; None while it has not.
+        gone: why the domain has ended; None while it exists.
         saved: whether the domain is in a file, and not in Xen.
         failures: the errnos that the next calls fail with (see ``fail_next``), by operation.
         must_prepare: whether each call of a file must call ``prepare`` first.
