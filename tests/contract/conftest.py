@@ -120,6 +120,15 @@ def restless_threads() -> Iterator[None]:
 
 
 @pytest.fixture
+def rounds(backend: str) -> int:
+    """How often a race is run: the scheduler decides which of its threads is the first.
+
+    Less often on the real device: a round takes 0.1 s or more on an emulated processor.
+    """
+    return 4 if backend == "real" else 20
+
+
+@pytest.fixture
 def fence(open_channel: OpenChannel) -> Pair:
     """A pair that the test itself does not use, for expect_nothing()."""
     return connect(open_channel(), open_channel())

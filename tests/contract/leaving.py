@@ -11,9 +11,6 @@ from pyxenevtchn import DOMID_SELF, EventChannel
 from ..limits import TIMEOUT
 from .events import Pair
 
-# How often a race is run: the scheduler decides which of the two threads gets the events.
-ROUNDS = 20
-
 Leave = Callable[[EventChannel], int]
 Wait = Callable[[EventChannel], list[int]]
 

@@ -10,7 +10,7 @@ from pyxenevtchn import AsyncEventChannel
 
 from .conftest import OpenChannel
 from .events import Pair, connect, expect_nothing
-from .leaving import ROUNDS, Leave, Sleeper, in_each_way, wait
+from .leaving import Leave, Sleeper, in_each_way, wait
 from .loops import Run, cancel, send
 from .receiving import (
     Receive,
@@ -44,7 +44,7 @@ def test_a_loop_that_is_left_wakes_the_tasks_that_wait(
 @in_each_way
 @for_each_way_to_receive
 def test_a_thread_that_leaves_a_loop_wakes_the_tasks_that_wait(
-    run: Run, pairs: list[Pair], receive: Receive, leave: Leave
+    run: Run, pairs: list[Pair], rounds: int, receive: Receive, leave: Leave
 ) -> None:
     *first, last = pairs
     far = last.far
@@ -65,7 +65,7 @@ def test_a_thread_that_leaves_a_loop_wakes_the_tasks_that_wait(
                 # Wakes the thread, if no other event is left for it.
                 send([last])
 
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             task = await started(receive_one())
             came = [await asyncio.to_thread(in_thread)]
             if waiting in came and receive in {by_wait, by_port_events}:
@@ -119,6 +119,7 @@ def test_an_asynchronous_loop_that_is_left_wakes_a_thread(
     run: Run,
     open_channel: OpenChannel,
     fence: Pair,
+    rounds: int,
     leave: Callable[[AsyncEventChannel], Coroutine[None, None, int]],
 ) -> None:
     near, far = open_channel(), open_channel()
@@ -127,7 +128,7 @@ def test_an_asynchronous_loop_that_is_left_wakes_a_thread(
 
     async def main() -> None:
         channel = AsyncEventChannel(far)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             sleeper = Sleeper(far, wait, last)
             send(pairs)
             came = [await leave(channel)]

@@ -13,7 +13,6 @@ from pyxenevtchn import AsyncEventChannel, ChannelClosed, EventChannel, Virq
 from ..limits import TIMEOUT
 from .conftest import OpenChannel
 from .events import Pair, expect_nothing, overflow
-from .leaving import ROUNDS
 from .loops import LOOPS, run_in, send
 
 MakeLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -163,7 +162,7 @@ def test_an_overflow_between_two_loops_is_for_the_second(
 
 @pytest.mark.usefixtures("restless_threads")
 def test_a_handle_closed_in_another_thread_as_its_loop_ends_is_closed(
-    open_channel: OpenChannel, make_loop: MakeLoop
+    open_channel: OpenChannel, make_loop: MakeLoop, rounds: int
 ) -> None:
     start = threading.Barrier(2)
 
@@ -181,7 +180,7 @@ def test_a_handle_closed_in_another_thread_as_its_loop_ends_is_closed(
         with contextlib.suppress(asyncio.CancelledError, ChannelClosed):
             await task
 
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         channel = open_channel()
         port = channel.bind_virq(Virq.ARGO)
         closer = threading.Thread(target=close, args=[channel])

@@ -9,7 +9,7 @@ from pyxenevtchn import EventChannel
 from ..limits import TIMEOUT
 from .conftest import OpenChannel
 from .events import Pair, connect, expect_nothing
-from .leaving import ROUNDS, Leave, Sleeper, Wait, in_each_way, wait
+from .leaving import Leave, Sleeper, Wait, in_each_way, wait
 
 
 def poll(channel: EventChannel) -> list[int]:
@@ -28,7 +28,7 @@ def loop_of_its_own(channel: EventChannel) -> list[int]:
 @pytest.mark.usefixtures("restless_threads")
 @in_each_way
 @pytest.mark.parametrize(
-    ("waits", "nonblocking"),
+    "reader",
     [
         (wait, True),
         (wait, False),
@@ -38,14 +38,20 @@ def loop_of_its_own(channel: EventChannel) -> list[int]:
         (loop_of_its_own, True),
         (loop_of_its_own, False),
     ],
+    ids=lambda reader: f"{reader[0].__name__}-{'nonblocking' if reader[1] else 'blocking'}",
 )
 def test_leaving_a_loop_wakes_a_waiting_thread(
-    open_channel: OpenChannel, fence: Pair, waits: Wait, nonblocking: bool, leave: Leave
+    open_channel: OpenChannel,
+    fence: Pair,
+    rounds: int,
+    reader: tuple[Wait, bool],
+    leave: Leave,
 ) -> None:
+    waits, nonblocking = reader
     near, far = open_channel(), open_channel(nonblocking=nonblocking)
     *pairs, last = [connect(near, far) for _ in range(5)]
     ports = [pair.far_port for pair in (*pairs, last)]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         sleeper = Sleeper(far, waits, last)
         near.notify_many([pair.near_port for pair in pairs])
         came = [leave(far)]

@@ -15,7 +15,6 @@ from pyxenevtchn import DOMID_SELF, AsyncEventChannel, ChannelClosed, EventChann
 from ..limits import TIMEOUT
 from .conftest import OpenChannel
 from .events import Pair, connect, expect_nothing
-from .leaving import ROUNDS
 from .loops import Run, send
 from .receiving import assert_no_event, by_port_events, by_wait, deliver, started
 
@@ -91,7 +90,7 @@ def test_a_waiter_whose_port_is_unbound_as_its_event_comes_ends(
 
 @pytest.mark.usefixtures("restless_threads")
 def test_an_unbind_that_races_with_an_event_leaves_no_waiter(
-    run: Run, channel: EventChannel, open_channel: OpenChannel
+    run: Run, channel: EventChannel, open_channel: OpenChannel, rounds: int
 ) -> None:
     start = threading.Barrier(3)
 
@@ -100,7 +99,7 @@ def test_an_unbind_that_races_with_an_event_leaves_no_waiter(
         work()
 
     async def main() -> None:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             with open_channel() as far:
                 pair = connect(channel, far)
                 waits = AsyncEventChannel(far)
@@ -127,7 +126,7 @@ def test_an_unbind_that_races_with_an_event_leaves_no_waiter(
 
 @pytest.mark.usefixtures("restless_threads")
 def test_an_unbind_that_races_with_a_wait_leaves_no_waiter(
-    run: Run, open_channel: OpenChannel
+    run: Run, open_channel: OpenChannel, rounds: int
 ) -> None:
     far = open_channel()
     start = threading.Barrier(2)
@@ -138,7 +137,7 @@ def test_an_unbind_that_races_with_a_wait_leaves_no_waiter(
 
     async def main() -> None:
         channel = AsyncEventChannel(far)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             port = channel.bind_unbound_port(DOMID_SELF)
             thread = threading.Thread(target=unbind, args=[port])
             thread.start()
