@@ -160,11 +160,8 @@ class RealGuest(Guest):
         before = self.domid
         self.lives = False
         self._xl("reboot", "-w", _NAME)
-        deadline = time.monotonic() + TIMEOUT
         # After the domain's end, xl creates the new one in the background.
-        while self._domid() in {None, before}:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        _wait_until(lambda: self._domid() not in {None, before})
         self._attach()
         self.lives = True
 
@@ -190,6 +187,10 @@ class RealGuest(Guest):
         if self._own_console is not None:
             self._console = self._own_console
         else:
+            # xenconsole itself waits five seconds at most for xenconsoled to make the terminal.
+            terminal = f"/local/domain/{domid}/console/tty"
+            exists = (self._programs / "xenstore-exists", terminal)
+            _wait_until(lambda: not subprocess.run(exists, timeout=TIMEOUT, check=False).returncode)
             options = ["--interactive", "--type", "pv", str(self.domid)]
             console = running(
                 *options, program=self._programs / "xenconsole", stdin=subprocess.PIPE
@@ -291,6 +292,13 @@ def running_guest(
         guest = RealGuest(programs, folder, stack, own_console)
         stack.callback(guest.end)
         yield guest
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def _make_root(root: Path) -> None:

@@ -1,6 +1,7 @@
 """Run the tests in a machine, and report the result."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -32,6 +33,17 @@ versions=$1; shift
 } >"$versions"
 exit $status
 """
+
+_PYTHON = ".venv/bin/python"
+
+# The arguments of pytest in all machines.
+_PYTEST = (
+    *("-p", "no:cacheprovider", "-p", "no:randomly"),
+    # Its plugin imports all of hypothesis, which takes 20 seconds on an emulated processor.
+    *("-p", "no:hypothesispytest"),
+    # The differential test makes as many sequences as it can in this time.
+    *("--device=real", "--timeout=300", "--stride=300", "--seconds=100"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +101,29 @@ def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
         old.unlink(missing_ok=True)
     print(f"{name}: starts", flush=True)
     start = time.monotonic()
+    tests = [*_PYTEST, f"--junitxml={report}", *arguments]
+    # Compiled modules are kept: to compile one takes long on an emulated processor.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    files = _RESULTS / f"{name}.files"
+    # Not with its folder on the path, where it would find modules of other names.
+    loader = [_PYTHON, "-P", "tools/xentest_parts/loaded.py", str(files), *tests]
+    subprocess.run(loader, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    in_guest = any(option.startswith("--guest") for option in options)
     command = [
         *(f"{ROOT}/tools/xenvm", *options, f"--timeout={_LIMIT}", "--fail-on-warnings"),
-        *(f"--share={_RESULTS}", f"--console={_RESULTS / name}.console", "--"),
-        *("sh", "-c", _SCRIPT, "sh", str(versions)),
-        *(".venv/bin/python", "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly"),
-        # Its plugin imports all of hypothesis, which takes 20 seconds on an emulated processor.
-        *("-p", "no:hypothesispytest"),
-        # The differential test makes as many sequences as it can in this time.
-        *("--device=real", "--timeout=300", "--stride=300", "--seconds=100"),
-        *(f"--junitxml={report}", *arguments),
+        *(f"--share={_RESULTS}", f"--console={_RESULTS / name}.console"),
+        *([f"--copy={files}"] if in_guest else ()),
+        *("--", "sh", "-c", _SCRIPT, "sh", str(versions), _PYTHON, "-m", "pytest", *tests),
     ]
     log = _RESULTS / f"{name}.log"
     with log.open("w") as file:
         status = subprocess.run(
-            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, check=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
         ).returncode
     seconds = round(time.monotonic() - start)
     problem = _PROBLEMS.get(status, f"exit status {status}") if status else ""

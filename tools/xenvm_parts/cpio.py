@@ -11,16 +11,17 @@ from pathlib import Path
 END = "TRAILER!!!"
 
 
-def entry(name: str, mode: int, contents: bytes = b"") -> bytes:
+def entry(name: str, mode: int, contents: bytes = b"", mtime: int = 0) -> bytes:
     """Return what an archive has for a file, a directory or a link, owned by root.
 
     Args:
         name: its path in the archive; after the last entry, one of the name END.
         mode: its type and permissions.
         contents: a file's contents, or where a link points to.
+        mtime: the time of its last change, in seconds since 1970.
     """
     path = name.encode() + b"\0"
-    fields = (0, mode, 0, 0, 1, 0, len(contents), 0, 0, 0, 0, len(path), 0)
+    fields = (0, mode, 0, 0, 1, mtime & 0xFFFFFFFF, len(contents), 0, 0, 0, 0, len(path), 0)
     header = b"070701" + b"".join(b"%08X" % field for field in fields) + path
     return _padded(header) + _padded(contents)
 

@@ -30,12 +30,14 @@ class Job:
         directory: where it starts.
         environment: its variables.
         share: the directory whose changes are kept; None if there is none.
+        copies: files that a guest has in its memory from the start.
     """
 
     command: Sequence[str]
     directory: Path
     environment: Mapping[str, str]
     share: Path | None
+    copies: Sequence[Path] = ()
 
     def words(self) -> str:
         """Return the command, quoted for a shell."""
@@ -81,7 +83,11 @@ class Domain:
         files["init"] = files.pop("init.sh")
         files["job.sh"] = self._script().encode(errors="surrogateescape")
         return initramfs(
-            self.busybox, self.kernel.modules, (*modules, *_MODULES), files | dict(self.files)
+            self.busybox,
+            self.kernel.modules,
+            (*modules, *_MODULES),
+            files | dict(self.files),
+            self.job.copies if self.where == "guest" else (),
         )
 
     def _script(self) -> str:

@@ -16,13 +16,13 @@ plan9() { # TAG DIRECTORY OPTIONS
     mount -t 9p -o "trans=$transport,version=9p2000.L,msize=512000,$3" "$1" "$2"
 }
 
-overlay() { # DIRECTORY TARGET: mount the directory at the target, writable
+overlay() { # DIRECTORY TARGET [UPPER]: mount the directory at the target, writable, below another
     number=$((number + 1))
     mkdir -p "/memory/$number/lower" "/memory/$number/upper" "/memory/$number/work" "$2"
     mount --bind "$1" "/memory/$number/lower"
     (
         cd "/memory/$number"
-        mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay "$2"
+        mount -t overlay -o "lowerdir=${3:+$3:}lower,upperdir=upper,workdir=work" overlay "$2"
     )
 }
 
@@ -41,7 +41,7 @@ bind() { # PATH TARGET: mount the path at the target
 
 plan9 host /host ro,cache=loose
 plan9 results /results cache=none
-overlay "/host$base" /system
+overlay "/host$base" /system /copies
 lay_out
 
 mount -t proc proc /system/proc

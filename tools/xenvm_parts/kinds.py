@@ -114,7 +114,7 @@ def chosen(options: argparse.Namespace) -> Kind:
     # On two processors QEMU 7.2 sometimes makes Linux 7.2 panic. And it delivers an interrupt of
     # Xen's twice to a domain that runs on AMD's SVM, if it switches processors at that moment.
     hardware = options.dom0 == "pvh" or options.guest in {"pvh", "hvm"}
-    processors = 1 if linux == "7.2" or hardware else 2
+    processors = 1 if linux == "7.2" or hardware or options.guest else 2
     vcpus = options.vcpus or (2 if options.guest else processors)
     if not 1 <= vcpus <= _MOST_VCPUS:
         raise Failure(f"--vcpus must be 1 to {_MOST_VCPUS}")
