@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -189,7 +191,7 @@ class RealGuest(Guest):
         else:
             # xenconsole itself waits five seconds at most for xenconsoled to make the terminal.
             terminal = f"/local/domain/{domid}/console/tty"
-            exists = (self._programs / "xenstore-exists", terminal)
+            exists = ("xenstore-exists", terminal)
             _wait_until(lambda: not subprocess.run(exists, timeout=TIMEOUT, check=False).returncode)
             options = ["--interactive", "--type", "pv", str(self.domid)]
             console = running(
@@ -267,14 +269,7 @@ def running_guest(
     with ExitStack() as stack:
         programs = stack.enter_context(domain_builder(unavailable, has_consoles=not console))
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        _make_root(folder / "root")
-        with (folder / "initramfs").open("wb") as archive:
-            subprocess.run(
-                [sys.executable, _CPIO, folder / "root"],
-                stdout=archive,
-                timeout=TIMEOUT,
-                check=True,
-            )
+        (folder / "initramfs").write_bytes(_initramfs())
         lines = _CONFIGURATION.format(
             name=_NAME,
             type=guest_type,
@@ -301,8 +296,19 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@cache
+def _initramfs() -> bytes:
+    with TemporaryDirectory() as folder:
+        _make_root(Path(folder))
+        command = [sys.executable, str(_CPIO), folder]
+        return subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT, check=True).stdout
+
+
 def _make_root(root: Path) -> None:
-    """Copy the files that the agent needs, each to the path that it has here."""
+    """Copy the files that the agent needs, each to the path that it has here.
+
+    A module is copied compiled, if it is: in the guest, to compile one takes long.
+    """
     agent = subprocess.run(
         [sys.executable, "-m", "tests.guest_agent", "files"],
         cwd=ROOT,
@@ -313,9 +319,12 @@ def _make_root(root: Path) -> None:
     )
     python = os.path.realpath(sys.executable)
     for path in {*agent.stdout.splitlines(), python, _LOADER, _BUSYBOX}:
-        target = root / path.lstrip("/")
+        source, target = Path(path), root / path.lstrip("/")
+        if source.suffix == ".py" and (compiled := Path(cache_from_source(path))).exists():
+            # Beside other modules, not in __pycache__, it needs no source.
+            source, target = compiled, target.with_suffix(".pyc")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+        shutil.copy(source, target)
     module = subprocess.check_output(
         ["/sbin/modinfo", "-n", "xen-evtchn"], text=True, timeout=TIMEOUT
     ).strip()

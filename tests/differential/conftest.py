@@ -30,9 +30,11 @@ def dom0(one_vcpu: None) -> Reference:  # noqa: ARG001
 
 
 @pytest.fixture(scope="module")
-def guest(unavailable: Callable[[str], NoReturn]) -> Iterator[Reference]:
-    ports = f"max_event_channels = {GUEST_PORTS}"
-    with running_guest("pv-1", unavailable, ports) as started:
+def guest(
+    pytestconfig: pytest.Config, unavailable: Callable[[str], NoReturn]
+) -> Iterator[Reference]:
+    kind, *_ = pytestconfig.getoption("--guests").split(",")
+    with running_guest(kind, unavailable, f"max_event_channels = {GUEST_PORTS}") as started:
         yield real_guest(started)
 
 
