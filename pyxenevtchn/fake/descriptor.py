@@ -77,6 +77,8 @@ class PollDescriptor(Descriptor):
         super().__init__(outer)
         self._inner.settimeout(None)
         self._in_error = False
+        # Whether it became POLLERR while the outer end, which may be readable, was closed here.
+        self._is_readable_in_error = False
         self._pid = pid
         self._showed_error = False
         if prefix:
@@ -103,8 +105,10 @@ class PollDescriptor(Descriptor):
             # Overrides socket.setdefaulttimeout; O_NONBLOCK stays as the duplicates' owners set it.
             self._outer.settimeout(None)
             os.set_blocking(fd, blocking)
-        if self._in_error:
-            self._take_datagram()
+        if self._is_readable_in_error:
+            # A read of the datagram takes the error, too.
+            self._clear_error()
+            self._set_error()
 
     def show(self, mask: int) -> None:
         """Change what poll reports besides POLLOUT to POLLIN, POLLERR or 0."""
@@ -145,6 +149,7 @@ class PollDescriptor(Descriptor):
             return
         self._in_error = True
         if self.fileno() < 0:
+            self._is_readable_in_error = True
             disconnect(self._inner)
             return
         self._take_datagram()
@@ -156,7 +161,7 @@ class PollDescriptor(Descriptor):
 
     def _clear_error(self) -> None:
         self._outer.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._in_error = False
+        self._in_error = self._is_readable_in_error = False
         if not self._outer.getsockname():
             self._outer.bind("")
         self._inner.connect(self._outer.getsockname())

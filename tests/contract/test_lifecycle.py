@@ -14,13 +14,13 @@ from collections.abc import Callable
 
 import pytest
 
-from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, Virq
+from pyxenevtchn import DOMID_SELF, ChannelClosed, EventChannel, RingOverflow, Virq
 
 from ..concurrency import child, threads, until_asleep
 from ..descriptors import descriptors
 from ..limits import TIMEOUT
 from .conftest import OpenChannel, OpenDevice
-from .events import Pair, connect, expect
+from .events import Pair, connect, expect, overflow
 
 
 def test_close_is_idempotent_and_leaves_nothing_open(open_device: OpenDevice) -> None:
@@ -169,6 +169,21 @@ def test_a_duplicate_shares_ring_and_ports(pair: Pair) -> None:
         pair.far.close()
         pair.near.notify(pair.near_port)
         expect(twin, pair.far_port)
+
+
+@pytest.mark.backends("preload", "real")
+def test_an_overflow_is_still_there_when_only_a_duplicate_is_open(
+    channel: EventChannel, open_channel: OpenChannel
+) -> None:
+    fd = os.dup(channel.fileno())
+    overflow(channel, open_channel())
+    channel.close()
+    with EventChannel.from_fd(fd) as twin:
+        with pytest.raises(RingOverflow):
+            twin.read()
+        assert twin.poll(0) == select.POLLERR
+        twin.recover()
+        assert twin.poll(0) == 0
 
 
 def test_the_last_duplicate_to_close_lets_the_ports_go(

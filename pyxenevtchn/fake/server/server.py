@@ -220,9 +220,11 @@ class Server:
         return file
 
     def find_file(self, fd: int) -> OpenedFile | None:
-        """Return the file of a descriptor, if any, which then keeps the descriptor."""
-        file = self.files.get(identity(fd)) if fd >= 0 else None
-        if file is not None:
+        """Take a descriptor; return its file, if it has one."""
+        file = self.files.get(identity(fd))
+        if file is None:
+            os.close(fd)
+        else:
             file.descriptor.take_outer(fd)
         return file
 

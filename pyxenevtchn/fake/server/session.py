@@ -31,7 +31,7 @@ class SessionServer(CallsServer, Protocol):
         """Open a file for a client, in a domain that is created if there is none."""
 
     def find_file(self, fd: int) -> OpenedFile | None:
-        """Return the file of a descriptor, if any, which then keeps the descriptor."""
+        """Take a descriptor; return its file, if it has one."""
 
     def check_clean(self) -> None:
         """Check that no file is open and no port bound, except the kernels' and static ones."""
@@ -142,10 +142,12 @@ class Session:
             calls.close()
 
     def _attach(self) -> None:
-        file = None if self._received else self._server.find_file(self._passed)
+        if self._received or self._passed < 0:
+            raise _MalformedError
+        fd, self._passed = self._passed, -1
+        file = self._server.find_file(fd)
         if file is None:
             raise _MalformedError
-        self._passed = -1
         self._hand_over(file)
 
     def _hand_over(self, file: OpenedFile) -> Calls:
