@@ -44,8 +44,8 @@ def machine(request: pytest.FixtureRequest, backend: str) -> Callable[[bool], Ma
 
     def get(with_guest: bool) -> Machine:
         if backend == "fake":
-            made = fake_machine({"linux": (6, 12), "abi": "fifo"}, GUEST_PORTS)
-            return made if with_guest else Machine(made.domains[:1], made.configuration)
+            configuration = {"linux": (6, 12), "abi": "fifo"}
+            return fake_machine(configuration, GUEST_PORTS if with_guest else None)
         domains = [request.getfixturevalue("dom0")]
         if with_guest:
             domains.append(request.getfixturevalue("guest"))

@@ -201,13 +201,13 @@ class FakeFiles:
         return number
 
 
-def fake_machine(configuration: dict[str, Any], guest_ports: int) -> Machine:
-    """Make a fake machine with dom0 and a guest."""
+def fake_machine(configuration: dict[str, Any], guest_ports: int | None = None) -> Machine:
+    """Make a fake machine with dom0, and with a guest if its limit of ports is given."""
     xen = Hypervisor(**configuration)
-    guest = xen.create_domain(7, guest_ports)
-    dom0_files, files = FakeFiles(xen.dom0), FakeFiles(guest)
-    domains = [
-        Reference(0, dom0_files, _prepare(dom0_files)),
-        Reference(7, files, _prepare(files), _use_up(files), guest),
-    ]
+    dom0_files = FakeFiles(xen.dom0)
+    domains = [Reference(0, dom0_files, _prepare(dom0_files))]
+    if guest_ports is not None:
+        guest = xen.create_domain(7, guest_ports)
+        files = FakeFiles(guest)
+        domains.append(Reference(7, files, _prepare(files), _use_up(files), guest))
     return Machine(domains, configuration)

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from .matrix import MACHINES
 from .page import write_page
+from .replay import replay
 from .run import Result, run, save, saved
 
 # A machine with one vCPU uses one processor; one with more runs alone.
@@ -16,8 +17,11 @@ _AT_ONCE = 2
 _DESCRIPTION = """\
 Run the tests on the real device, in machines of tools/xenvm. With names, or "all", run all tests of
 those machines; without names, run the gate's. The options after the names are for pytest. Two
-machines with one vCPU run at a time; their output is in build/xen. With --page, write
-docs/reference/tested.md from the last results of all machines.
+machines with one vCPU run at a time; their output is in build/xen.
+
+With --replay, compare the fake with the driver in N random sequences of calls in each machine: they
+are recorded on the fake, and replayed by a C program. With --page, write docs/reference/tested.md
+from the last results of all machines.
 """
 
 
@@ -29,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if words == ["--page"]:
         return _page()
+    if words and words[0].startswith("--replay="):
+        return _replay(int(words[0].partition("=")[2]), words[1:])
     names = list(takewhile(lambda word: not word.startswith("-"), words))
     for_pytest = words[len(names) :]
     if names == ["all"]:
@@ -59,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(result.problem for result in results))
 
 
+def _replay(sequences: int, names: Sequence[str]) -> int:
+    # One after the other: another processor records what the machine replays.
+    statuses = [replay(name, MACHINES[name].options, sequences) for name in names]
+    return int(any(statuses))
+
+
 def _page() -> int:
     results = [result for name in MACHINES if (result := saved(name)) and not result.problem]
     if len(results) < len(MACHINES):
@@ -76,7 +88,7 @@ def _page() -> int:
 def _help() -> None:
     parser = argparse.ArgumentParser(
         prog="tools/xentest",
-        usage="%(prog)s [all | NAME ...] [PYTEST_OPTION ...] | --page",
+        usage="%(prog)s [all | NAME ...] [PYTEST_OPTION ...] | --replay=N NAME ... | --page",
         description=_DESCRIPTION,
         epilog="\n".join(
             ["machines:", *(f"  {name:14} {machine.about}" for name, machine in MACHINES.items())]

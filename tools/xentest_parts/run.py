@@ -11,10 +11,10 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_RESULTS = ROOT / "build/xen"
+RESULTS = ROOT / "build/xen"
 
 # In seconds; far more than any machine takes on two processors.
-_LIMIT = 3600
+LIMIT = 3600
 
 # The exit statuses of tools/xenvm.
 _PROBLEMS = {
@@ -34,7 +34,7 @@ versions=$1; shift
 exit $status
 """
 
-_PYTHON = ".venv/bin/python"
+PYTHON = ".venv/bin/python"
 
 # The arguments of pytest in all machines.
 _PYTEST = (
@@ -90,13 +90,13 @@ def saved(name: str) -> Result | None:
 
 
 def _saved_file(name: str) -> Path:
-    return _RESULTS / f"{name}.json"
+    return RESULTS / f"{name}.json"
 
 
 def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
     """Run the tests in a machine, and print their output and the result."""
-    _RESULTS.mkdir(parents=True, exist_ok=True)
-    report, versions = _RESULTS / f"{name}.xml", _RESULTS / f"{name}.versions"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    report, versions = RESULTS / f"{name}.xml", RESULTS / f"{name}.versions"
     for old in (report, versions):
         old.unlink(missing_ok=True)
     print(f"{name}: starts", flush=True)
@@ -104,18 +104,18 @@ def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
     tests = [*_PYTEST, f"--junitxml={report}", *arguments]
     # Compiled modules are kept: to compile one takes long on an emulated processor.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    files = _RESULTS / f"{name}.files"
+    files = RESULTS / f"{name}.files"
     # Not with its folder on the path, where it would find modules of other names.
-    loader = [_PYTHON, "-P", "tools/xentest_parts/loaded.py", str(files), *tests]
+    loader = [PYTHON, "-P", "tools/xentest_parts/loaded.py", str(files), *tests]
     subprocess.run(loader, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
     in_guest = any(option.startswith("--guest") for option in options)
     command = [
-        *(f"{ROOT}/tools/xenvm", *options, f"--timeout={_LIMIT}", "--fail-on-warnings"),
-        *(f"--share={_RESULTS}", f"--console={_RESULTS / name}.console"),
+        *(f"{ROOT}/tools/xenvm", *options, f"--timeout={LIMIT}", "--fail-on-warnings"),
+        *(f"--share={RESULTS}", f"--console={RESULTS / name}.console"),
         *([f"--copy={files}"] if in_guest else ()),
-        *("--", "sh", "-c", _SCRIPT, "sh", str(versions), _PYTHON, "-m", "pytest", *tests),
+        *("--", "sh", "-c", _SCRIPT, "sh", str(versions), PYTHON, "-m", "pytest", *tests),
     ]
-    log = _RESULTS / f"{name}.log"
+    log = RESULTS / f"{name}.log"
     with log.open("w") as file:
         status = subprocess.run(
             command,

@@ -1,0 +1,181 @@
+"""Record the fake's answers to random sequences of calls, for replay.c to make on a real driver.
+
+To make and to compare each call in Python takes a second for a sequence on an emulated processor;
+this takes milliseconds. ``python -m tests.differential.recording --help`` shows how it is run.
+"""
+
+import argparse
+import json
+import random
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyxenevtchn.fake
+from pyxenevtchn import Request
+
+from .machines import Files, Machine, fake_machine, real_machine
+from .test_differential import NUMBERS_END, OPERATIONS, names
+from .worlds import Worlds
+
+# Sequences in a file, and files that wait to be replayed.
+SEQUENCES = 500
+_MOST_FILES = 4
+
+_OPEN, _DUP, _CLOSE, _IOCTL, _READ, _WRITE, _POLL, _SETTLE, _SEQUENCE = range(9)
+_REQUESTS = list(Request)
+
+
+class Recorder:
+    """Open files of a fake, whose calls and answers are recorded (see replay.c for the format).
+
+    Attributes:
+        words: the record, in unsigned integers of 32 bits.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.words: array[int] = array("I")
+        self._files = files
+        # By the number in the record, which is small.
+        self._fds: dict[int, int] = {}
+
+    def open(self) -> int:
+        return self._new(self._files.open(), _OPEN)
+
+    def dup(self, fd: int) -> int:
+        return self._new(self._files.dup(self._fds[fd]), _DUP, fd)
+
+    def close(self, fd: int) -> None:
+        self._files.close(self._fds.pop(fd))
+        self._add(_CLOSE, fd)
+
+    def ioctl(self, fd: int, request: str, *arguments: int) -> int:
+        number = _REQUESTS.index(Request(request))
+        padded = [*arguments, 0, 0][:2]
+        return self._answer(
+            lambda: self._files.ioctl(self._fds[fd], request, *arguments),
+            *(_IOCTL, fd, number, *padded),
+        )
+
+    def read(self, fd: int, size: int) -> list[int]:
+        ports: list[int] = []
+
+        def read() -> int:
+            ports.extend(self._files.read(self._fds[fd], size))
+            return len(ports)
+
+        self._answer(read, _READ, fd, size)
+        self.words.extend(ports)
+        return ports
+
+    def write(self, fd: int, data: str) -> int:
+        contents = bytes.fromhex(data)
+        padded = array("I", contents + bytes(-len(contents) % 4))
+        return self._answer(
+            lambda: self._files.write(self._fds[fd], data),
+            *(_WRITE, fd, len(contents), *padded),
+        )
+
+    def poll(self, fd: int) -> int:
+        events = self._files.poll(self._fds[fd])
+        self._add(_POLL, fd, events)
+        return events
+
+    def channels(self) -> int:
+        return self._files.channels()
+
+    def settle(self) -> None:
+        self._add(_SETTLE)
+
+    def begin(self, number: int) -> None:
+        """Begin a sequence."""
+        self._add(_SEQUENCE, number)
+
+    def _new(self, fd: int, *words: int) -> int:
+        number = next(number for number in range(len(self._fds) + 1) if number not in self._fds)
+        self._fds[number] = fd
+        self._add(*words, number)
+        return number
+
+    def _answer(self, call: Callable[[], int], *words: int) -> int:
+        """Make a call; record it and its result, or its negated errno."""
+        self._add(*words)
+        try:
+            result = call()
+        except OSError as error:
+            self._add(-(error.errno or 0) & 0xFFFFFFFF)
+            raise
+        self._add(result)
+        return result
+
+    def _add(self, *words: int) -> None:
+        self.words.extend(words)
+
+
+def recorded(configuration: dict[str, Any], numbers: range) -> "array[int]":
+    """Return the record of sequences; a sequence's number is its seed."""
+    machine, recorder = _machine(configuration)
+    for number in numbers:
+        recorder.begin(number)
+        for _ in _steps(machine, number):
+            pass
+    return recorder.words
+
+
+def described(configuration: dict[str, Any], number: int) -> list[str]:
+    """Return the steps of a sequence, a line each."""
+    machine, _ = _machine(configuration)
+    return list(_steps(machine, number))
+
+
+def _machine(configuration: dict[str, Any]) -> tuple[Machine, Recorder]:
+    dom0 = fake_machine(configuration).domains[0]
+    recorder = Recorder(dom0.files)
+    return Machine([replace(dom0, files=recorder)], configuration), recorder
+
+
+def _steps(machine: Machine, number: int) -> Iterator[str]:
+    chance = random.Random(number)  # noqa: S311 - no secret
+    choices = names(OPERATIONS)
+    worlds = Worlds(machine, pyxenevtchn.fake)
+    for _ in range(chance.randint(30, 60)):
+        a, b, c = (chance.randrange(NUMBERS_END) for _ in range(3))
+        yield worlds.step(chance.choice(choices), a, b, c)
+    worlds.close()
+
+
+def main() -> None:
+    """Write the files that replay.c reads, while it reads them, or show a sequence."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", help="that of configuration.json")
+    parser.add_argument("--configuration", action="store_true", help="print that of this machine")
+    parser.add_argument("--sequences", type=int, default=10_000, help="how many (default: 10000)")
+    parser.add_argument("--show", type=int, metavar="NUMBER", help="show a sequence's steps")
+    options = parser.parse_args()
+    if options.configuration:
+        print(json.dumps(real_machine()))
+        return
+    file: Path = options.folder / "configuration.json"
+    while not file.exists():
+        time.sleep(0.1)
+    configuration = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in json.loads(file.read_text()).items()
+    }
+    if options.show is not None:
+        print(*described(configuration, options.show), sep="\n")
+        return
+    for first in range(0, options.sequences, SEQUENCES):
+        numbers = range(first, min(first + SEQUENCES, options.sequences))
+        unfinished = options.folder / "unfinished"
+        unfinished.write_bytes(recorded(configuration, numbers).tobytes())
+        while len(list(options.folder.glob("record-*"))) >= _MOST_FILES:
+            time.sleep(0.1)
+        unfinished.rename(options.folder / f"record-{first // SEQUENCES}")
+
+
+if __name__ == "__main__":
+    main()
