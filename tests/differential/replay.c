@@ -211,7 +211,10 @@ int main(int count, char **arguments)
     do {
         char path[4096];
         snprintf(path, sizeof path, "%s/record-%d", arguments[1], file++);
-        while (!replay(path)) usleep(100000);
+        for (int waits = 0; !replay(path); waits++) {
+            if (waits == SECONDS * 10) end("%s did not come", path);
+            usleep(100000);
+        }
         printf("%u sequences, %lu calls, no difference\n", sequence + 1, calls);
     } while (sequence < last);
     close(fence);

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -104,10 +104,7 @@ def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
     tests = [*_PYTEST, f"--junitxml={report}", *arguments]
     # Compiled modules are kept: to compile one takes long on an emulated processor.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    files = RESULTS / f"{name}.files"
-    # Not with its folder on the path, where it would find modules of other names.
-    loader = [PYTHON, "-P", "tools/xentest_parts/loaded.py", str(files), *tests]
-    subprocess.run(loader, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    files = _loaded_files(name, tests, environment)
     in_guest = any(option.startswith("--guest") for option in options)
     command = [
         *(f"{ROOT}/tools/xenvm", *options, f"--timeout={LIMIT}", "--fail-on-warnings"),
@@ -141,6 +138,15 @@ def run(name: str, options: Sequence[str], arguments: Sequence[str]) -> Result:
     )
     print(f"=== {name}: {' '.join(options)} ===\n{log.read_text()}{result}", flush=True)
     return result
+
+
+def _loaded_files(name: str, tests: Sequence[str], environment: Mapping[str, str]) -> Path:
+    """Compile what the tests load; return the path of a list of the files that they load."""
+    files = RESULTS / f"{name}.files"
+    # Not with its folder on the path, where it would find modules of other names.
+    loader = [PYTHON, "-P", "tools/xentest_parts/loaded.py", str(files), *tests]
+    subprocess.run(loader, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return files
 
 
 def _counts(report: Path) -> tuple[int, int]:
