@@ -18,7 +18,7 @@ import pyxenevtchn.fake
 from pyxenevtchn import Request
 
 from .machines import Files, Machine, fake_machine, real_machine
-from .test_differential import NUMBERS_END, OPERATIONS, names
+from .sequences import OPERATIONS, random_steps
 from .worlds import Worlds
 
 # Sequences in a file, and files that wait to be replayed.
@@ -139,11 +139,9 @@ def _machine(configuration: dict[str, Any]) -> tuple[Machine, Recorder]:
 
 def _steps(machine: Machine, number: int) -> Iterator[str]:
     chance = random.Random(number)  # noqa: S311 - no secret
-    choices = names(OPERATIONS)
     worlds = Worlds(machine, pyxenevtchn.fake)
-    for _ in range(chance.randint(30, 60)):
-        a, b, c = (chance.randrange(NUMBERS_END) for _ in range(3))
-        yield worlds.step(chance.choice(choices), a, b, c)
+    for step in random_steps(chance, OPERATIONS, chance.randint(30, 60)):
+        yield worlds.step(*step)
     worlds.close()
 
 

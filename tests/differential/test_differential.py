@@ -21,6 +21,7 @@ import pyxenevtchn.fake
 
 from .machines import Machine
 from .mutants import MUTANTS, Mutant, mutated
+from .sequences import NUMBERS_END, OPERATIONS, OPERATIONS_OF_TWO, Step, names, random_steps
 from .worlds import Worlds
 
 pytestmark = pytest.mark.backends("fake", "real")
@@ -30,37 +31,6 @@ MUTANT_SEQUENCES = 400
 
 # Sequences in one run of Hypothesis: it also generates those that are left when the time is over.
 ROUND = 100
-
-Step = tuple[str, int, int, int]
-
-OPERATIONS = {
-    "bind_interdomain": 8,
-    "notify": 8,
-    "read": 7,
-    "write": 7,
-    "bind_unbound_port": 5,
-    "unbind": 4,
-    "poll": 4,
-    "open": 3,
-    "bind_virq": 2,
-    "bind_static": 2,
-    "close": 1,
-    "dup": 1,
-    "reset": 1,
-    "restrict": 1,
-    "churn": 1,
-    "connect": 6,
-    "bind_many": 1,
-    "refill": 1,
-}
-# With a guest, where each step takes longer.
-OPERATIONS_OF_TWO = {**OPERATIONS, "open": 5, "churn": 0, "refill": 0, "burst": 3}
-NUMBERS_END = 2**12
-
-
-def names(operations: dict[str, int]) -> list[str]:
-    """Return the operations, each repeated by its weight."""
-    return [name for name, weight in operations.items() for _ in range(weight)]
 
 
 @pytest.fixture
@@ -134,14 +104,12 @@ def test_a_small_error_in_the_models_is_found(
     compared = machine(mutant.guest)
     operations = OPERATIONS_OF_TWO if mutant.guest else OPERATIONS
     chance = random.Random(str(mutant))  # noqa: S311 - no secret
-    choices = names(operations)
     with mutated(mutant, MUTANTS.index(mutant)) as fake:
         for sequence in range(1, MUTANT_SEQUENCES + 1):
             worlds = Worlds(compared, fake)
             try:
-                for _ in range(60):
-                    numbers = [chance.randint(0, NUMBERS_END) for _ in range(3)]
-                    worlds.step(chance.choice(choices), *numbers)
+                for step in random_steps(chance, operations, 60):
+                    worlds.step(*step)
                 worlds.close()
             except Exception as error:  # noqa: BLE001 - whatever it breaks
                 worlds.give_up()
