@@ -19,6 +19,7 @@ from pyxenevtchn.fake import Domain, Hypervisor
 from pyxenevtchn.fake.descriptor import PollDescriptor
 from pyxenevtchn.fake.model.configuration import Abi
 from pyxenevtchn.fake.model.driver import OpenFile
+from pyxenevtchn.privcmd import port_table
 
 from ..here import has_fifo, has_silo, machine
 from ..raw_driver import RawFiles
@@ -71,6 +72,8 @@ class Reference:
         channels: how many channels its kernel has room for.
         free_ports: how many more ports it can have; None for no limit.
         guest: how to pause it; None for dom0.
+        offered: ports that the fake's domain has taken and this one has not: those that a kernel
+            offers to xenstored, which does not run.
     """
 
     domid: int
@@ -78,6 +81,7 @@ class Reference:
     channels: int
     free_ports: int | None = None
     guest: Pausable | None = None
+    offered: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,9 @@ def real_machine() -> dict[str, Any]:
 
 def real_dom0() -> Reference:
     """Return dom0, in which this runs."""
+    offered = frozenset(port.port for port in port_table() if port.state == "unbound")
     files = RawFiles()
-    return Reference(0, files, _prepare(files))
+    return Reference(0, files, _prepare(files), offered=offered)
 
 
 def real_guest(guest: RealGuest) -> Reference:

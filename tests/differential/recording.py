@@ -17,7 +17,7 @@ from typing import Any
 import pyxenevtchn.fake
 from pyxenevtchn import Request
 
-from .machines import Files, Machine, fake_machine, real_machine
+from .machines import Files, Machine, fake_machine, real_dom0, real_machine
 from .sequences import OPERATIONS, random_steps
 from .worlds import Worlds
 
@@ -115,9 +115,14 @@ class Recorder:
         self.words.extend(words)
 
 
-def recorded(configuration: dict[str, Any], numbers: range) -> "array[int]":
-    """Return the record of sequences; a sequence's number is its seed."""
-    machine, recorder = _machine(configuration)
+def recorded(real: dict[str, Any], numbers: range) -> "array[int]":
+    """Return the record of sequences; a sequence's number is its seed.
+
+    Args:
+        real: the real machine, described by ``this_machine`` there.
+        numbers: the sequences.
+    """
+    machine, recorder = _machine(real)
     for number in numbers:
         recorder.begin(number)
         for _ in _steps(machine, number):
@@ -125,16 +130,26 @@ def recorded(configuration: dict[str, Any], numbers: range) -> "array[int]":
     return recorder.words
 
 
-def described(configuration: dict[str, Any], number: int) -> list[str]:
+def described(real: dict[str, Any], number: int) -> list[str]:
     """Return the steps of a sequence, a line each."""
-    machine, _ = _machine(configuration)
+    machine, _ = _machine(real)
     return list(_steps(machine, number))
 
 
-def _machine(configuration: dict[str, Any]) -> tuple[Machine, Recorder]:
+def this_machine() -> dict[str, Any]:
+    """Return what the recorder needs to know of this machine."""
+    return {"configuration": real_machine(), "offered": sorted(real_dom0().offered)}
+
+
+def _machine(real: dict[str, Any]) -> tuple[Machine, Recorder]:
+    configuration = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in real["configuration"].items()
+    }
     dom0 = fake_machine(configuration).domains[0]
     recorder = Recorder(dom0.files)
-    return Machine([replace(dom0, files=recorder)], configuration), recorder
+    dom0 = replace(dom0, files=recorder, offered=frozenset(real["offered"]))
+    return Machine([dom0], configuration), recorder
 
 
 def _steps(machine: Machine, number: int) -> Iterator[str]:
@@ -148,28 +163,25 @@ def _steps(machine: Machine, number: int) -> Iterator[str]:
 def main() -> None:
     """Write the files that replay.c reads, while it reads them, or show a sequence."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", help="that of configuration.json")
-    parser.add_argument("--configuration", action="store_true", help="print that of this machine")
+    parser.add_argument("folder", type=Path, nargs="?", help="that of machine.json")
+    parser.add_argument("--describe", action="store_true", help="print machine.json, on a dom0")
     parser.add_argument("--sequences", type=int, default=10_000, help="how many (default: 10000)")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="show a sequence's steps")
     options = parser.parse_args()
-    if options.configuration:
-        print(json.dumps(real_machine()))
+    if options.describe:
+        print(json.dumps(this_machine()))
         return
-    file: Path = options.folder / "configuration.json"
+    file: Path = options.folder / "machine.json"
     while not file.exists():
         time.sleep(0.1)
-    configuration = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in json.loads(file.read_text()).items()
-    }
+    real = json.loads(file.read_text())
     if options.show is not None:
-        print(*described(configuration, options.show), sep="\n")
+        print(*described(real, options.show), sep="\n")
         return
     for first in range(0, options.sequences, SEQUENCES):
         numbers = range(first, min(first + SEQUENCES, options.sequences))
         unfinished = options.folder / "unfinished"
-        unfinished.write_bytes(recorded(configuration, numbers).tobytes())
+        unfinished.write_bytes(recorded(real, numbers).tobytes())
         while len(list(options.folder.glob("record-*"))) >= _MOST_FILES:
             time.sleep(0.1)
         unfinished.rename(options.folder / f"record-{first // SEQUENCES}")

@@ -22,7 +22,8 @@ def replay(folder: Path, configuration: dict[str, object]) -> "subprocess.Comple
     program = folder / "replay"
     source = Path(__file__).with_name("replay.c")
     subprocess.run(["cc", "-Wall", "-Wextra", "-o", program, source], check=True, timeout=TIMEOUT)
-    (folder / "configuration.json").write_text(json.dumps(configuration))
+    machine = {"configuration": configuration, "offered": []}
+    (folder / "machine.json").write_text(json.dumps(machine))
     options = [str(folder), f"--sequences={SEQUENCES}"]
     subprocess.run(
         [sys.executable, "-m", "tests.differential.recording", *options],

@@ -244,7 +244,8 @@ class Worlds:
         known = list(twin.fakes)
         if known and number % 8:
             return known[number // 8 % len(known)]
-        return PORTS_OF_NO_FILE[number // 8 % len(PORTS_OF_NO_FILE)]
+        of_no_file = [port for port in PORTS_OF_NO_FILE if port not in twin.real.offered]
+        return of_no_file[number // 8 % len(of_no_file)]
 
     def _settle(self) -> None:
         for twin in self._twins:

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 from .run import LIMIT, PYTHON, RESULTS, ROOT
 
-# Runs there: the recorder waits for the configuration of the machine.
+# Runs there: the recorder waits for the description of the machine.
 _SCRIPT = """\
-"$1" -m tests.differential.recording --configuration >"$2/unfinished.json"
-mv "$2/unfinished.json" "$2/configuration.json"
+"$1" -m tests.differential.recording --describe >"$2/unfinished.json"
+mv "$2/unfinished.json" "$2/machine.json"
 "$2/replay" "$2" "$3"
 """
 
