@@ -10,6 +10,7 @@ from pyxenevtchn.fake import preload
 
 from . import machines
 from .fake.server.process import ServerProcess, SharedServer, serving
+from .here import FAKE, Here, real
 from .limits import Limits
 from .real_guest import SharedGuest
 from .reaper import Reaper
@@ -190,6 +191,12 @@ def backend_server(
             monkeypatch.setenv("LD_PRELOAD", str(preload.OBJECT))
             monkeypatch.setenv(preload.VARIABLE, lent.name())
         yield lent
+
+
+@pytest.fixture
+def here(backend: str) -> Here:
+    """The domain that the tests open devices in."""
+    return real() if backend == "real" else FAKE
 
 
 def name_of(backend: str, server: ServerProcess | None) -> str:

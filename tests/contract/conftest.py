@@ -13,7 +13,6 @@ from pyxenevtchn.opening import open_device as open_by_name
 from ..conftest import name_of
 from ..fake.server.process import ServerProcess
 from ..guests import Guest, guest_of, guest_of_server
-from ..here import FAKE, Here, real
 from ..real_guest import SharedGuest
 from .events import Pair, connect
 from .loops import LOOPS, Run, run_in
@@ -33,12 +32,6 @@ def xen() -> Iterator[Hypervisor]:
     hypervisor = Hypervisor(linux=(6, 12))
     yield hypervisor
     hypervisor.check_clean()
-
-
-@pytest.fixture
-def here(backend: str) -> Here:
-    """The domain that the tests open devices in."""
-    return real() if backend == "real" else FAKE
 
 
 @pytest.fixture
