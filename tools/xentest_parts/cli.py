@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _replay(sequences: int, names: Sequence[str]) -> int:
     # One after the other: another processor records what the machine replays.
-    statuses = [replay(name, MACHINES[name].options, sequences) for name in names]
+    statuses = [replay(name, (*MACHINES[name].kind, "--vcpus=1"), sequences) for name in names]
     return int(any(statuses))
 
 
