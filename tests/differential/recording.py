@@ -160,8 +160,29 @@ def _steps(machine: Machine, number: int) -> Iterator[str]:
     worlds.close()
 
 
+def record(folder: Path, sequences: int) -> None:
+    """Write the files that replay.c reads, while it reads them."""
+    real = _description(folder)
+    for first in range(0, sequences, SEQUENCES):
+        numbers = range(first, min(first + SEQUENCES, sequences))
+        unfinished = folder / "unfinished"
+        unfinished.write_bytes(recorded(real, numbers).tobytes())
+        while len(list(folder.glob("record-*"))) >= _MOST_FILES:
+            time.sleep(0.1)
+        unfinished.rename(folder / f"record-{first // SEQUENCES}")
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Wait for the description of the real machine."""
+    file = folder / "machine.json"
+    while not file.exists():
+        time.sleep(0.1)
+    real: dict[str, Any] = json.loads(file.read_text())
+    return real
+
+
 def main() -> None:
-    """Write the files that replay.c reads, while it reads them, or show a sequence."""
+    """Record for replay.c, or show a sequence."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="that of machine.json")
     parser.add_argument("--describe", action="store_true", help="print machine.json, on a dom0")
@@ -170,21 +191,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.describe:
         print(json.dumps(this_machine()))
-        return
-    file: Path = options.folder / "machine.json"
-    while not file.exists():
-        time.sleep(0.1)
-    real = json.loads(file.read_text())
-    if options.show is not None:
-        print(*described(real, options.show), sep="\n")
-        return
-    for first in range(0, options.sequences, SEQUENCES):
-        numbers = range(first, min(first + SEQUENCES, options.sequences))
-        unfinished = options.folder / "unfinished"
-        unfinished.write_bytes(recorded(real, numbers).tobytes())
-        while len(list(options.folder.glob("record-*"))) >= _MOST_FILES:
-            time.sleep(0.1)
-        unfinished.rename(options.folder / f"record-{first // SEQUENCES}")
+    elif options.show is not None:
+        print(*described(_description(options.folder), options.show), sep="\n")
+    else:
+        record(options.folder, options.sequences)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,17 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ..command import run
 from ..limits import TIMEOUT
+from .recording import record
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 SEQUENCES = 30
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def replay(folder: Path, configuration: dict[str, object]) -> "subprocess.CompletedProcess[str]":
@@ -24,13 +23,7 @@ def replay(folder: Path, configuration: dict[str, object]) -> "subprocess.Comple
     subprocess.run(["cc", "-Wall", "-Wextra", "-o", program, source], check=True, timeout=TIMEOUT)
     machine = {"configuration": configuration, "offered": []}
     (folder / "machine.json").write_text(json.dumps(machine))
-    options = [str(folder), f"--sequences={SEQUENCES}"]
-    subprocess.run(
-        [sys.executable, "-m", "tests.differential.recording", *options],
-        cwd=ROOT,
-        check=True,
-        timeout=TIMEOUT,
-    )
+    record(folder, SEQUENCES)
     return run("fake", "run", "--check", program, folder, str(SEQUENCES), device="")
 
 
