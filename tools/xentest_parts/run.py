@@ -42,7 +42,7 @@ _PYTEST = (
     # Its plugin imports all of hypothesis, which takes 20 seconds on an emulated processor.
     *("-p", "no:hypothesispytest"),
     # The differential test makes as many sequences as it can in this time.
-    *("--device=real", "--timeout=300", "--stride=300", "--seconds=100"),
+    *("--device=real", "--timeout=600", "--stride=300", "--seconds=100"),
 )
 
 
