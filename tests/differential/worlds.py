@@ -17,8 +17,8 @@ OUT_OF_RANGE = (131072, 2**32 - 1)
 # No domain has 998 and 999; a guest has 1 on some machines.
 DOMIDS = (0, DOMID_SELF, 998, 999, DOMID_IO, 0xFFFF, 2**32 - 1)
 OVER_16_BITS = tuple(0x10000 + domid for domid in (0, DOMID_SELF, 998, 999))
-# Xen raises CON_RING by itself; 24 and above do not exist.
-VIRQS = tuple(virq for virq in range(26) if virq != Virq.CON_RING)
+# Xen raises CON_RING by itself; xenstored, if it runs, has DOM_EXC; 24 and above do not exist.
+VIRQS = tuple(virq for virq in range(26) if virq not in {Virq.CON_RING, Virq.DOM_EXC})
 RESTRICTIONS = (0, 1, 999, DOMID_FIRST_RESERVED - 1, DOMID_FIRST_RESERVED, 0xFFFF)
 SIZES = (0, 1, 3, 4, 5, 7, 8, 12, 64, 4096, 5000, 8192)
 
