@@ -140,6 +140,14 @@ def alarms(count: int, call: Callable[[], object]) -> Iterator[Callable[[], int]
         signal.signal(signal.SIGALRM, before)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Ask again and again until a condition holds, for what nothing announces."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come about in time"
+        time.sleep(0.01)
+
+
 def until_asleep(thread: threading.Thread, over: threading.Event | None = None) -> None:
     """Wait until a thread sleeps in the kernel, for anything but a lock or a server's answer.
 

@@ -11,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
@@ -21,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 from .command import Running, running
+from .concurrency import wait_until
 from .guest_agent import ANSWER
 from .guests import Event, Guest
 from .here import has_fifo
@@ -166,7 +166,7 @@ class RealGuest(Guest):
         self.lives = False
         self._xl("reboot", "-w", _NAME)
         # After the domain's end, xl creates the new one in the background.
-        _wait_until(lambda: self._domid() not in {None, before})
+        wait_until(lambda: self._domid() not in {None, before})
         self._attach()
         self.lives = True
 
@@ -195,7 +195,7 @@ class RealGuest(Guest):
             # xenconsole itself waits five seconds at most for xenconsoled to make the terminal.
             terminal = f"/local/domain/{domid}/console/tty"
             exists = ("xenstore-exists", terminal)
-            _wait_until(lambda: not subprocess.run(exists, timeout=TIMEOUT, check=False).returncode)
+            wait_until(lambda: not subprocess.run(exists, timeout=TIMEOUT, check=False).returncode)
             options = ["--interactive", "--type", "pv", str(self.domid)]
             console = running(
                 *options, program=self._programs / "xenconsole", stdin=subprocess.PIPE
@@ -290,13 +290,6 @@ def running_guest(
         guest = RealGuest(programs, folder, stack, own_console)
         stack.callback(guest.end)
         yield guest
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @cache

@@ -1,11 +1,11 @@
 """How a contract test waits: an event on a real device is late, never at once."""
 
 import select
-import time
 from dataclasses import dataclass
 
 from pyxenevtchn import DOMID_SELF, EventChannel
 
+from ..concurrency import wait_until
 from ..limits import TIMEOUT
 
 
@@ -52,10 +52,7 @@ def expect_nothing(pair: Pair, *others: EventChannel) -> None:
 
 def until_gone(channel: EventChannel, domid: int) -> None:
     """Wait until Xen has no such domain: it frees it a moment after its end."""
-    deadline = time.monotonic() + TIMEOUT
-    while channel.domain_exists(domid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not channel.domain_exists(domid))
 
 
 def overflow(channel: EventChannel, keeper: EventChannel) -> int:

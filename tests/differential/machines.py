@@ -19,6 +19,7 @@ from pyxenevtchn.fake import Domain, Hypervisor
 from pyxenevtchn.fake.descriptor import PollDescriptor
 from pyxenevtchn.fake.model.configuration import Abi
 from pyxenevtchn.fake.model.driver import OpenFile
+from pyxenevtchn.ports import State
 from pyxenevtchn.privcmd import port_table
 
 from ..here import has_fifo, has_silo, machine
@@ -72,8 +73,8 @@ class Reference:
         channels: how many channels its kernel has room for.
         free_ports: how many more ports it can have; None for no limit.
         guest: how to pause it; None for dom0.
-        offered: ports that the fake's domain has taken and this one has not: those that a kernel
-            offers to xenstored, which does not run.
+        offered: its kernel's unbound ports, such as the one for xenstored when that does not run.
+            A fake's kernel has none.
     """
 
     domid: int
@@ -121,9 +122,14 @@ def real_machine() -> dict[str, Any]:
 
 def real_dom0() -> Reference:
     """Return dom0, in which this runs."""
-    offered = frozenset(port.port for port in port_table() if port.state == "unbound")
+    offered = offered_ports()
     files = RawFiles()
     return Reference(0, files, _prepare(files), offered=offered)
+
+
+def offered_ports() -> frozenset[int]:
+    """Return the unbound ports of this domain."""
+    return frozenset(port.port for port in port_table() if port.state == State.UNBOUND)
 
 
 def real_guest(guest: RealGuest) -> Reference:

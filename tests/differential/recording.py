@@ -17,7 +17,7 @@ from typing import Any
 import pyxenevtchn.fake
 from pyxenevtchn import Request
 
-from .machines import Files, Machine, fake_machine, real_dom0, real_machine
+from .machines import Files, Machine, fake_machine, offered_ports, real_machine
 from .sequences import OPERATIONS, random_steps
 from .worlds import Worlds
 
@@ -138,7 +138,7 @@ def described(real: dict[str, Any], number: int) -> list[str]:
 
 def this_machine() -> dict[str, Any]:
     """Return what the recorder needs to know of this machine."""
-    return {"configuration": real_machine(), "offered": sorted(real_dom0().offered)}
+    return {"configuration": real_machine(), "offered": sorted(offered_ports())}
 
 
 def _machine(real: dict[str, Any]) -> tuple[Machine, Recorder]:

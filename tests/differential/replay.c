@@ -47,7 +47,7 @@ static int fence = -1, fds[DESCRIPTORS];
 /* The port here by the recorder's, and the reverse; 0 if it was never bound. */
 static uint32_t here[PORTS], there[PORTS];
 /* Whether all events that were sent have arrived. */
-static int is_settled = 1;
+static int is_settled;
 static uint32_t sequence;
 static unsigned long calls;
 
@@ -209,6 +209,8 @@ int main(int count, char **arguments)
         return 2;
     }
     setlinebuf(stdout);
+    /* Bind the fence's ports before any other: one that is bound later can take a number between. */
+    settle();
     /* Show the kernel the highest port; Linux has BIND_STATIC since 6.6. */
     int fd = open_file();
     uint32_t highest = FREE_PORT;

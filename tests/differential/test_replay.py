@@ -17,7 +17,7 @@ SEQUENCES = 30
 
 
 def replay(folder: Path, configuration: dict[str, object]) -> "subprocess.CompletedProcess[str]":
-    """Record a fake of that configuration, and replay the record on one of the usual."""
+    """Record a fake of that configuration, and replay the record on a default one."""
     program = folder / "replay"
     source = Path(__file__).with_name("replay.c")
     subprocess.run(["cc", "-Wall", "-Wextra", "-o", program, source], check=True, timeout=TIMEOUT)

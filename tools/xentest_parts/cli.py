@@ -14,6 +14,8 @@ from .run import Result, run, save, saved
 # A machine with one vCPU uses one processor; one with more runs alone.
 _AT_ONCE = 2
 
+_REPLAY = "--replay="
+
 _DESCRIPTION = """\
 Run the tests on the real device, in machines of tools/xenvm. With names, or "all", run all tests of
 those machines; without names, run the gate's. The options after the names are for pytest. Two
@@ -33,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if words == ["--page"]:
         return _page()
-    if words and words[0].startswith("--replay="):
-        return _replay(int(words[0].partition("=")[2]), words[1:])
+    sequences = ""
+    if words and words[0].startswith(_REPLAY):
+        sequences = words.pop(0).removeprefix(_REPLAY)
+        if not (sequences.isdecimal() and int(sequences) and words):
+            print("xentest: --replay=N needs a number and names: see --help", file=sys.stderr)
+            return 2
     names = list(takewhile(lambda word: not word.startswith("-"), words))
     for_pytest = words[len(names) :]
     if names == ["all"]:
@@ -43,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"xentest: no machine {' '.join(unknown)}: see --help", file=sys.stderr)
         return 2
+    if sequences:
+        return _replay(int(sequences), names)
+    return _run(names, for_pytest)
+
+
+def _run(names: Sequence[str], for_pytest: Sequence[str]) -> int:
     tests = {name: MACHINES[name].tests for name in names} or {
         name: machine.gate for name, machine in MACHINES.items() if machine.gate
     }
@@ -66,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _replay(sequences: int, names: Sequence[str]) -> int:
+    unfit = [name for name in names if not MACHINES[name].is_x86_dom0]
+    if unfit:
+        print(f"xentest: {' '.join(unfit)}: --replay is for dom0s on x86", file=sys.stderr)
+        return 2
     # One after the other: another processor records what the machine replays.
     statuses = [replay(name, (*MACHINES[name].kind, "--vcpus=1"), sequences) for name in names]
     return int(any(statuses))

@@ -26,6 +26,11 @@ class Machine:
         """All options of tools/xenvm."""
         return (*self.kind, f"--vcpus={self.vcpus}")
 
+    @property
+    def is_x86_dom0(self) -> bool:
+        """Whether the tests run in a dom0 on this machine's architecture."""
+        return not any(option.startswith(("--guest=", "--arch=")) for option in self.kind)
+
 
 # Tests that end guests take minutes: they have two machines of their own.
 _LIFE = ("tests/contract/test_guest_life.py", "tests/examples/test_console_backend.py")

@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--share", type=Path, metavar="DIR", help="a directory that the command can write to")
     option(
         "--copy",
-        type=argparse.FileType(),
+        type=Path,
         metavar="LIST",
         help="a file with the paths of files, one a line, that the guest of --guest gets in its "
         "memory: to open any other takes it up to 0.1 s",
@@ -101,13 +101,13 @@ def _run(options: argparse.Namespace) -> tuple[int, list[str]]:
     share = options.share and options.share.resolve()
     if options.copy and not kind.guest:
         raise Failure("--copy is for a guest: it needs --guest")
-    copies = [Path(line) for line in options.copy.read().splitlines()] if options.copy else []
-    job = Job(options.command, Path.cwd(), _environment(), share, copies)
+    copies = [*map(Path, options.copy.read_text().splitlines())] if options.copy else []
+    job = Job(options.command, Path.cwd(), _environment(), share)
     console = options.console and options.console.resolve()
     if kind.architecture == "arm64":
         machine = arm64.machine(kind, job, console)
     else:
-        machine = x86.machine(kind, job, programs.find("busybox"), console)
+        machine = x86.machine(kind, job, programs.find("busybox"), console, copies)
     say(f"booting {kind}")
     return machine.run(options.timeout)
 

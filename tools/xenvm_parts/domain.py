@@ -30,14 +30,12 @@ class Job:
         directory: where it starts.
         environment: its variables.
         share: the directory whose changes are kept; None if there is none.
-        copies: files that a guest has in its memory from the start.
     """
 
     command: Sequence[str]
     directory: Path
     environment: Mapping[str, str]
     share: Path | None
-    copies: Sequence[Path] = ()
 
     def words(self) -> str:
         """Return the command, quoted for a shell."""
@@ -62,6 +60,7 @@ class Domain:
         part: a script that the init script sources before it runs the job.
         variables: that script's variables.
         files: that script's files, in the initramfs.
+        copies: the host's files that it has in its memory from the start.
     """
 
     kernel: Kernel
@@ -74,6 +73,7 @@ class Domain:
     part: str = ""
     variables: Mapping[str, object] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+    copies: Sequence[Path] = ()
 
     def initramfs(self) -> bytes:
         """Return its initramfs."""
@@ -87,7 +87,7 @@ class Domain:
             self.kernel.modules,
             (*modules, *_MODULES),
             files | dict(self.files),
-            self.job.copies if self.where == "guest" else (),
+            self.copies,
         )
 
     def _script(self) -> str:

@@ -16,7 +16,7 @@ plan9() { # TAG DIRECTORY OPTIONS
     mount -t 9p -o "trans=$transport,version=9p2000.L,msize=512000,$3" "$1" "$2"
 }
 
-overlay() { # DIRECTORY TARGET [UPPER]: mount the directory at the target, writable, below another
+overlay() { # DIRECTORY TARGET [ABOVE]: mount the directory at the target, writable, below another
     number=$((number + 1))
     mkdir -p "/memory/$number/lower" "/memory/$number/upper" "/memory/$number/work" "$2"
     mount --bind "$1" "/memory/$number/lower"

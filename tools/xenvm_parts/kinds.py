@@ -112,9 +112,9 @@ def chosen(options: argparse.Namespace) -> Kind:
     if options.static and arch != "arm64":
         raise Failure("static event channels come from a device tree: --static needs --arch arm64")
     # On two processors QEMU 7.2 sometimes makes Linux 7.2 panic. And it delivers an interrupt of
-    # Xen's twice to a domain that runs on AMD's SVM, if it switches processors at that moment.
-    hardware = options.dom0 == "pvh" or options.guest in {"pvh", "hvm"}
-    processors = 1 if linux == "7.2" or hardware or options.guest else 2
+    # Xen's twice to a domain that runs on AMD's SVM, if it switches processors at that moment. A
+    # guest that runs the command and dom0 mostly wait for each other.
+    processors = 1 if linux == "7.2" or options.dom0 == "pvh" or options.guest else 2
     vcpus = options.vcpus or (2 if options.guest else processors)
     if not 1 <= vcpus <= _MOST_VCPUS:
         raise Failure(f"--vcpus must be 1 to {_MOST_VCPUS}")

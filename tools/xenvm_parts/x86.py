@@ -1,5 +1,6 @@
 """The x86 machine: QEMU's arguments for Xen, dom0 and the host's files that dom0 sees."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import packages
@@ -35,13 +36,15 @@ on_crash = "destroy"
 """
 
 
-def machine(kind: Kind, job: Job, busybox: Path, console: Path | None) -> Machine:
-    """Return a machine of this kind that runs the job."""
+def machine(
+    kind: Kind, job: Job, busybox: Path, console: Path | None, copies: Sequence[Path]
+) -> Machine:
+    """Return a machine of this kind that runs the job, in a guest with copies of these files."""
     kernel = packages.linux(kind.linux)
     tools = packages.toolstack(kind.xen) if kind.toolstack else None
     files: dict[str, Path | bytes] = {"xen": packages.xen(kind.xen), "linux": kernel.image}
     if kind.guest and tools:
-        guest = Domain(kernel, busybox, "guest", job)
+        guest = Domain(kernel, busybox, "guest", job, copies=copies)
         files["results/initramfs"] = guest.initramfs()
         dom0 = Domain(
             *(kernel, busybox, "x86_64", job),
