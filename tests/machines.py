@@ -1,5 +1,6 @@
 """Which tests run on which machine, and with which guests."""
 
+import platform
 from collections.abc import Sequence
 
 import pytest
@@ -19,7 +20,8 @@ def add_options(parser: pytest.Parser) -> None:
     """Add the options that describe the machine."""
     parser.addoption(
         "--guests",
-        default="pv-1",
+        # Xen for Arm has no PV guests.
+        default="pvh-1" if platform.machine() == "aarch64" else "pv-1",
         metavar="TYPE-VCPUS,...",
         help="the guests beside a real dom0, such as pv-1,pvh-2",
     )

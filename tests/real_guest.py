@@ -216,7 +216,13 @@ class RealGuest(Guest):
         return int(found.stdout) if found.returncode == 0 else None
 
     def _xl(self, *arguments: str) -> None:
-        subprocess.run([self._programs / "xl", *arguments], timeout=TIMEOUT, check=True)
+        try:
+            subprocess.run([self._programs / "xl", *arguments], timeout=TIMEOUT, check=True)
+        except subprocess.TimeoutExpired:
+            # The test's report shows what they print.
+            subprocess.run([self._programs / "xl", "list"], timeout=TIMEOUT, check=False)
+            subprocess.run(["xenstore-ls", "/local/domain"], timeout=TIMEOUT, check=False)
+            raise
 
 
 class SharedGuest:

@@ -79,7 +79,7 @@ MACHINES = {
     "arm64": Machine(
         "dom0 on Arm, with static event channels",
         ("--arch=arm64", "--static"),
-        (*_CONTRACT, *_FAKE, "tests/cli/test_static.py", "--static", "--guests=pvh-1"),
+        (*_CONTRACT, *_FAKE, "tests/cli/test_static.py", "--static"),
         gate=(*_DRIVER, *_STATIC),
     ),
     "guests-pvh": Machine(
