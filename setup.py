@@ -1,5 +1,6 @@
 """The compiled parts and the wheel's tag; everything else is in pyproject.toml."""
 
+import platform
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ licensing: dict[str, Any] = {"license_expression" if takes_expression else "lice
 setup(
     **licensing,
     cffi_modules=["build_ffi.py:ffibuilder"],
-    ext_modules=[PRELOAD],
+    # It replaces functions that only the GNU C library has.
+    ext_modules=[PRELOAD] if platform.libc_ver()[0] == "glibc" else [],
     cmdclass={"build_ext": BuildExtension},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if limited_api else {},
 )

@@ -49,7 +49,8 @@ def _object() -> str:
     if not OBJECT.exists():
         raise FileNotFoundError(
             errno.ENOENT,
-            "it has not been compiled: run `pip install --editable .` in the source",
+            "it is compiled on systems with the GNU C library only; there, run"
+            " `pip install --editable .` in the source",
             str(OBJECT),
         )
     if _SEPARATORS.search(str(OBJECT)):
