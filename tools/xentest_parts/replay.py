@@ -21,6 +21,7 @@ mv "$2/unfinished.json" "$2/machine.json"
 def replay(name: str, options: Sequence[str], sequences: int) -> int:
     """Replay so many sequences in a machine, and print the result; return xenvm's exit status."""
     RESULTS.mkdir(parents=True, exist_ok=True)
+    limit = LIMIT + sequences  # a second each is far more than any machine takes
     print(f"{name}: {sequences} sequences", flush=True)
     # Not below /tmp, which the machine may have for itself.
     with TemporaryDirectory(dir=RESULTS) as folder:
@@ -34,7 +35,7 @@ def replay(name: str, options: Sequence[str], sequences: int) -> int:
         try:
             return subprocess.run(
                 [
-                    *(f"{ROOT}/tools/xenvm", *options, f"--timeout={LIMIT}", "--fail-on-warnings"),
+                    *(f"{ROOT}/tools/xenvm", *options, f"--timeout={limit}", "--fail-on-warnings"),
                     *(f"--share={folder}", f"--console={RESULTS / name}-replay.console", "--"),
                     *("sh", "-e", "-c", _SCRIPT, "sh", PYTHON, folder, str(sequences)),
                 ],
