@@ -1,8 +1,10 @@
 """What the commands share: the types of options and arguments, and common options."""
 
+import itertools
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -206,6 +208,14 @@ def interval_option(command: F) -> F:
         metavar="SECONDS",
         help="Wait this long between two of them.",
     )(command)
+
+
+def turns(count: int | None, interval: float) -> Iterator[int]:
+    """Yield 1, 2, ... up to a count, if there is one, and sleep for the interval between them."""
+    yield 1
+    for number in itertools.count(2) if count is None else range(2, count + 1):
+        time.sleep(interval)
+        yield number
 
 
 def consent_option(command: F) -> F:

@@ -1,7 +1,6 @@
 """xenevtchn notify: events for the other end of a port."""
 
 import errno
-import time
 
 import click
 
@@ -14,6 +13,7 @@ from ..options import (
     device_option,
     examples,
     interval_option,
+    turns,
 )
 
 
@@ -61,9 +61,7 @@ def notify(  # noqa: PLR0913 - click hands in each option
         elif static_port is not None:
             port = static_port
             channel.bind_static(port)
-        for number in range(count):
-            if number:
-                time.sleep(interval)
+        for _ in turns(count, interval):
             channel.notify(port)
         channel.unbind(port)
 

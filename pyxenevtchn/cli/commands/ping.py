@@ -1,14 +1,11 @@
 """xenevtchn ping: round trips over a loopback pair of ports, or to a pong."""
 
-import itertools
 import math
 import statistics
-import time
-from collections.abc import Iterator
 
 import click
 
-from ..options import ADDRESS, device_option, examples, interval_option
+from ..options import ADDRESS, device_option, examples, interval_option, turns
 from .round_trips import ANSWER_TIMEOUT, open_trips
 
 
@@ -40,7 +37,9 @@ def ping(
     with open_trips(device, address) as trips:
         click.echo(f"PING {trips.name}: {trips.route}")
         try:
-            for sent in _numbers(count, interval):
+            # A for loop: in Python 3.13, Ctrl-C at the jump back of a while loop would skip the
+            # finally clause (python/cpython#108214).
+            for sent in turns(count, interval):
                 elapsed = trips.round_trip()
                 if elapsed is None:
                     click.echo(f"seq={sent} no answer within {ANSWER_TIMEOUT:g} s")
@@ -51,14 +50,6 @@ def ping(
             click.echo(_statistics(trips.name, sent, sorted(times)))
     if len(times) < sent:
         ctx.exit(1)
-
-
-def _numbers(count: int | None, interval: float) -> Iterator[int]:
-    """Yield 1, 2, ... up to a count, if there is one, and sleep between them."""
-    yield 1
-    for number in itertools.count(2) if count is None else range(2, count + 1):
-        time.sleep(interval)
-        yield number
 
 
 def _statistics(name: str, sent: int, times: list[float]) -> str:
