@@ -48,10 +48,15 @@ class Receiver(Handle):
             ChannelClosed: the handle was closed, before or while this waited.
         """
         most = min(check_uint32("max_ports", max_ports), PAGE_PORTS)
-        self._check_usable()
         if not most:
+            self._check_usable()
             return []
-        ports = self._take(-1 if self._device.blocking else 0, most)
+        blocking = self._device.blocking
+        # wait has the fast path, and always takes a page.
+        if most == PAGE_PORTS:
+            ports = self.wait(None if blocking else 0)
+        else:
+            ports = self._take(-1 if blocking else 0, most)
         if not ports:
             self._fail("read", (most * PORT_BYTES,), errno.EAGAIN)
         return ports
@@ -393,14 +398,15 @@ class Receiver(Handle):
                 self._fail_turn(page, most, count)
         else:
             self._check_usable()
-        watcher = self._inbox.watcher
-        if watcher is not None and self._inbox.reserved and self._pull(NO_PORTS):
+        inbox = self._inbox
+        watcher = inbox.watcher
+        if watcher is not None and inbox.reserved and self._pull(NO_PORTS):
             # Events that a task waits for are not for other readers.
             watcher.events_came()
-        count = self._inbox.fill(page, most) if self._inbox.holds_events() else 0
-        if count or (self._inbox.reserved and not nanoseconds):
+        count = inbox.fill(page, most) if inbox.left or inbox.batches else 0
+        if count or (inbox.reserved and not nanoseconds):
             return count
-        count = self._turn(self._inbox.descriptor, page.pointer, most, nanoseconds, 0)
+        count = self._turn(inbox.descriptor, page.pointer, most, nanoseconds, 0)
         return count if count >= 0 else self._retry_turn(page, most, count)
 
     def _retry_turn(self, page: Page, most: int, count: int) -> int:

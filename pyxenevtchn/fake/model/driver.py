@@ -7,17 +7,26 @@ Linux driver's (drivers/xen/evtchn.c).
 import errno
 import os
 import select
-from array import array
 from collections import deque
 from collections.abc import Callable
 
-from ...abi import DOMID_FIRST_RESERVED, DOMID_MAX, PORT_BYTES, Packed, Request, unpack_ports
+from ...abi import (
+    DOMID_FIRST_RESERVED,
+    DOMID_MAX,
+    PORT_BYTES,
+    Packed,
+    Request,
+    pack_ports,
+    unpack_ports,
+)
 from ...ports import Port
 from .failure import KernelBug, fail
 from .linux import Kernel
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 """The most bytes that one read or write of the driver takes."""
+
+_PAGE_PORTS = PAGE_BYTES // PORT_BYTES
 
 _FIRST_RING = 64
 
@@ -87,11 +96,12 @@ class OpenFile:
             # Once more, in case a signal handler's exception interrupted the last time.
             self._show_empty()
             fail(errno.EAGAIN)
-        count = min(size, PAGE_BYTES) // PORT_BYTES
-        ports = array("I", [ring.popleft() for _ in range(min(count, len(ring)))])
+        count = min(len(ring), size // PORT_BYTES, _PAGE_PORTS)
+        # Usually one event is there.
+        ports = ring.popleft() if count == 1 else [ring.popleft() for _ in range(count)]
         if not ring:
             self._show_empty()
-        return ports.tobytes()
+        return bytes(pack_ports(ports))
 
     def unread(self, data: bytes) -> None:
         """Put the result of a ``read`` back at the front of the ring: the reader did not get it."""
