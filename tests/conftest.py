@@ -159,7 +159,7 @@ def server(shared_server: SharedServer) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server for one test, which may stop or break it."""
+    """A server for one test, which may stop it, break it, or choose new domids."""
     with serving(tmp_path / "socket") as started:
         yield started
 

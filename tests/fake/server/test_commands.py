@@ -79,16 +79,16 @@ def test_a_virq_is_raised_in_a_domain(server: ServerProcess) -> None:
         assert other.wait(0) == []
 
 
-def test_domains_are_created_and_destroyed(server: ServerProcess) -> None:
-    assert run("fake", "create-domain", "40", device=server.name()).stdout == "40\n"
-    new = run("fake", "create-domain", device=server.name()).stdout.rstrip()
+def test_domains_are_created_and_destroyed(own_server: ServerProcess) -> None:
+    assert run("fake", "create-domain", "40", device=own_server.name()).stdout == "40\n"
+    new = run("fake", "create-domain", device=own_server.name()).stdout.rstrip()
     assert new.isdecimal()
     for domid in ("40", new):
-        assert server.xen.ports(int(domid))
-        result = run("fake", "destroy-domain", domid, device=server.name())
+        assert own_server.xen.ports(int(domid))
+        result = run("fake", "destroy-domain", domid, device=own_server.name())
         assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
         with pytest.raises(ValueError, match=f"no domain {domid}"):
-            server.xen.ports(int(domid))
+            own_server.xen.ports(int(domid))
 
 
 def test_events_are_delivered_by_hand(tmp_path: Path) -> None:
@@ -137,15 +137,15 @@ def test_a_virqs_handler_is_set(own_server: ServerProcess) -> None:
         assert channel.wait(0) == [port]
 
 
-def test_the_number_of_ports_of_a_domain_can_be_set(server: ServerProcess) -> None:
-    result = run("fake", "create-domain", "50", "--max-ports", "9", device=server.name())
+def test_the_number_of_ports_of_a_domain_can_be_set(own_server: ServerProcess) -> None:
+    result = run("fake", "create-domain", "50", "--max-ports", "9", device=own_server.name())
     assert result.stdout == "50\n"
-    with EventChannel.open(server.name(50)) as channel:
+    with EventChannel.open(own_server.name(50)) as channel:
         while channel.bind_unbound_port(0) < 9:
             pass
         with pytest.raises(OSError, match="No space left"):
             channel.bind_unbound_port(0)
-    server.xen.destroy_domain(50)
+    own_server.xen.destroy_domain(50)
 
 
 def test_static_ports_are_connected(tmp_path: Path) -> None:
@@ -214,11 +214,11 @@ def test_a_domain_ends_by_itself(server: ServerProcess, how: str) -> None:
         server.xen.ports(61)
 
 
-def test_a_crashed_domain_is_preserved(server: ServerProcess) -> None:
-    server.xen.create_domain(62)
-    control(server, "crash-domain", "62", "--preserve")
-    assert server.xen.ports(62)
-    control(server, "destroy-domain", "62")
+def test_a_crashed_domain_is_preserved(own_server: ServerProcess) -> None:
+    own_server.xen.create_domain(62)
+    control(own_server, "crash-domain", "62", "--preserve")
+    assert own_server.xen.ports(62)
+    control(own_server, "destroy-domain", "62")
 
 
 def test_a_restored_domains_handle_is_a_kernel_bug_for_its_client_and_the_server(
