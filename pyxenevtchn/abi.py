@@ -281,7 +281,4 @@ def _buffer(ports: object) -> memoryview | None:
 
 def unpack_ports(data: Packed) -> list[int]:
     """Unpack the ports of a driver read: native 32-bit words, oldest event first."""
-    # Usually one port is unmasked.
-    if len(data) == PORT_BYTES:
-        return [int.from_bytes(data, _BYTE_ORDER)]
     return memoryview(data).cast("I").tolist()

@@ -51,12 +51,7 @@ class Receiver(Handle):
         if not most:
             self._check_usable()
             return []
-        blocking = self._device.blocking
-        # wait has the fast path, and always takes a page.
-        if most == PAGE_PORTS:
-            ports = self.wait(None if blocking else 0)
-        else:
-            ports = self._take(-1 if blocking else 0, most)
+        ports = self._take(-1 if self._device.blocking else 0, most)
         if not ports:
             self._fail("read", (most * PORT_BYTES,), errno.EAGAIN)
         return ports
@@ -392,20 +387,21 @@ class Receiver(Handle):
 
     def _fill(self, page: Page, nanoseconds: int, most: int) -> int:
         """Fill a page with events: those of the inbox if there are any, else those of a turn."""
-        if page.words[DONE]:
-            count = self._turn(-1, page.pointer, 0, 0, 0)
-            if count < 0:
-                self._fail_turn(page, most, count)
-        else:
-            self._check_usable()
         inbox = self._inbox
-        watcher = inbox.watcher
-        if watcher is not None and inbox.reserved and self._pull(NO_PORTS):
-            # Events that a task waits for are not for other readers.
-            watcher.events_came()
-        count = inbox.fill(page, most) if inbox.left or inbox.batches else 0
-        if count or (inbox.reserved and not nanoseconds):
-            return count
+        if inbox.left or inbox.batches or inbox.reserved:
+            if page.words[DONE]:
+                count = self._turn(-1, page.pointer, 0, 0, 0)
+                if count < 0:
+                    self._fail_turn(page, most, count)
+            else:
+                self._check_usable()
+            watcher = inbox.watcher
+            if watcher is not None and inbox.reserved and self._pull(NO_PORTS):
+                # Events that a task waits for are not for other readers.
+                watcher.events_came()
+            count = inbox.fill(page, most) if inbox.holds_events() else 0
+            if count or (inbox.reserved and not nanoseconds):
+                return count
         count = self._turn(inbox.descriptor, page.pointer, most, nanoseconds, 0)
         return count if count >= 0 else self._retry_turn(page, most, count)
 

@@ -26,8 +26,6 @@ from .linux import Kernel
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 """The most bytes that one read or write of the driver takes."""
 
-_PAGE_PORTS = PAGE_BYTES // PORT_BYTES
-
 _FIRST_RING = 64
 
 # The first Linux that has BIND_STATIC.
@@ -96,7 +94,7 @@ class OpenFile:
             # Once more, in case a signal handler's exception interrupted the last time.
             self._show_empty()
             fail(errno.EAGAIN)
-        count = min(len(ring), size // PORT_BYTES, _PAGE_PORTS)
+        count = min(len(ring), min(size, PAGE_BYTES) // PORT_BYTES)
         # Usually one event is there.
         ports = ring.popleft() if count == 1 else [ring.popleft() for _ in range(count)]
         if not ring:
