@@ -10,6 +10,9 @@ from array import array
 from collections.abc import Iterable
 from typing import Literal, Self, SupportsIndex, cast
 
+DEFAULT_DEVICE = "/dev/xen/evtchn"
+"""The driver's device node."""
+
 FEATURE_DOM0 = 1 << 11
 """XENFEAT_dom0, a bit of Xen's features: this domain is dom0."""
 

@@ -9,10 +9,11 @@ from types import GeneratorType, TracebackType
 from typing import NoReturn, Self, SupportsIndex, cast
 
 from .abi import check_uint32, pack_ports
-from .aio_waiters import TURNS, Watch
-from .bindings import Binding
+from .aio_waiters import TURNS, Watch, binding_stamp
 from .channel import EventChannel
-from .errors import ChannelClosed, RingOverflow, StaleHandle, operation_error
+from .compiled import ffi, lib
+from .errors import RingOverflow, operation_error
+from .handle import COUNT, PORTS, Batch
 from .receiver import NO_PORTS
 
 
@@ -56,8 +57,7 @@ class AsyncEventChannel:
             raise TypeError("on_overflow must be a plain function; it may start a task")
         self.channel = channel
         self._on_overflow = on_overflow
-        self._inbox = channel._inbox
-        self._watch = Watch(channel._inbox, channel.bindings, channel.fileno, self._pull)
+        self._watch = Watch(channel, self._pull)
         # Ports for which wait has returned: masked until it is called for them again.
         self._in_hand: dict[int, None] = {}
         # Identifies the one consumer: an object, or a weak reference to the consumer.
@@ -213,44 +213,48 @@ class AsyncEventChannel:
             RuntimeError: another event loop or AsyncEventChannel waits on the handle.
         """
         number = check_uint32("port", port)
-        binding = self._binding(number)
+        stamp = self._binding(number)
         unmask = [number] if number in self._in_hand else NO_PORTS
-        watch, inbox = self._watch, self._inbox
+        watch, handle = self._watch, self.channel._handle
         if watch.turns:
             watch.turns -= 1
         else:
             watch.turns = TURNS
             await asyncio.sleep(0)
-        if watch.waiters or inbox.left or inbox.batches:
-            new = self._pull(unmask) > 0
+        if watch.waiters:
+            self._pull(unmask)
         else:
             ports: list[int] = []
+            batch = Batch()
             try:
                 ports = self.channel.wait(0, unmask=unmask)
                 if ports == [number]:
                     # The fast path for the usual case.
                     self._in_hand[number] = None
                     return
-                inbox.add(ports)
-                new = True
+                _fill(batch, ports)
+                ports = []
+                lib.handle_put_back(handle, batch.pointer)
             except RingOverflow:
                 self._recover()
-                new = False
             except BaseException:
-                inbox.put_back(ports)
+                if ports:
+                    _fill(batch, ports)
+                lib.handle_put_back(handle, batch.pointer)
                 raise
         if number in self._in_hand:
             del self._in_hand[number]
-        there = inbox.take_port(number)
+        batch = Batch()
         try:
-            if inbox.left:
-                watch.dispatch(new=new)
+            there = lib.handle_take_port(handle, batch.pointer, number)
+            watch.dispatch()
+            if not there:
+                await watch.sleep(number, stamp)
+            batch.words[COUNT] = 0
+            self._in_hand[number] = None
         except BaseException:
-            inbox.put_back([number] if there else [])
+            lib.handle_put_back(handle, batch.pointer)
             raise
-        if not there:
-            await watch.sleep(number, binding)
-        self._in_hand[number] = None
 
     def port_events(self, port: SupportsIndex) -> "PortEvents":
         """Iterate over the events of one port: ``wait`` as an asynchronous iterator of the port."""
@@ -273,27 +277,31 @@ class AsyncEventChannel:
             raise RuntimeError("events() and read() allow one consumer at a time, and there is one")
         self._consumer = consumer
 
-    def _binding(self, port: int) -> Binding | None:
-        """Return how a port is bound; None if that is not known.
+    def _binding(self, port: int) -> int | None:
+        """Return which binding a port has; None if that is not known.
 
         Raises:
             OSError: ENOTCONN: the handle does not have the port.
             ChannelClosed: the handle is closed.
         """
-        bindings = self.channel._bindings
-        binding = bindings.view.get(port)
-        if binding is None and (bindings.complete or port in bindings.unbound):
-            self.channel._check_usable()
+        handle = self.channel._handle
+        stamp = binding_stamp(handle, port)
+        if stamp is None and handle.complete:
+            self.channel._check()
             raise operation_error("wait", (port,), errno.ENOTCONN, self.channel.name)
-        return binding
+        return stamp
 
     def _pull(self, unmask: Iterable[int] = ()) -> int:
-        """Unmask ports, and read the driver's events into the inbox; return how many."""
-        try:
-            return self.channel._pull(unmask)
-        except RingOverflow:
-            self._recover()
-            return 0
+        """Unmask ports, and read the driver's events into the core; return how many."""
+        ports = list(unmask)
+        count = lib.handle_pull(self.channel._handle, ffi.new("uint32_t[]", ports), len(ports))
+        if count < 0:
+            try:
+                self.channel._fail("read", (), count)
+            except RingOverflow:
+                self._recover()
+                return 0
+        return count
 
     def _recover(self) -> None:
         """Recover from the RingOverflow that the caller is handling."""
@@ -368,14 +376,17 @@ class PortEvents(AsyncIterator[int]):
 
 
 def _unmask_at_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
-    channel, data = owner.channel, bytes(pack_ports(port))
-    size = len(data)
+    handle = owner.channel._handle
     try:
         yield
     finally:
         if port in owner._in_hand:
             del owner._in_hand[port]
-            try:  # noqa: SIM105 - one more call in which a signal handler may run
-                channel._unmask(data, size)
-            except (ChannelClosed, StaleHandle, RuntimeError):
-                pass
+            # One call into C: no signal handler can run before it.
+            lib.handle_unmask_one(handle, port)
+
+
+def _fill(batch: Batch, ports: list[int]) -> None:
+    """Write ports into a batch, from which they can be put back."""
+    batch.words[PORTS : PORTS + len(ports)] = memoryview(pack_ports(ports)).cast("I")
+    batch.words[COUNT] = len(ports)

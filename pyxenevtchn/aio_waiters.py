@@ -1,13 +1,17 @@
 """How an event loop watches a handle: which tasks wait, and which of them an event wakes."""
 
 import asyncio
+import os
 import select
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from .bindings import Binding
+from .compiled import ffi, lib
+from .descriptors import Descriptor
 from .errors import ChannelClosed, RingOverflow, StaleHandle
-from .inbox import Inbox
+from .handle import COUNT, Batch
+from .receiver import Receiver
 
 # How many times in a row pending events may be taken before other tasks get to run.
 TURNS = 100
@@ -18,56 +22,48 @@ _Future = asyncio.Future[None]
 class Watch:
     """Lets an event loop watch a handle while tasks wait.
 
-    It stores no events: they stay in the inbox, reserved for the tasks that wait for their ports,
+    It stores no events: they stay in the core, reserved for the tasks that wait for their ports,
     until such a task runs and takes its own.
 
-    The loop watches an epoll descriptor of this object, not the descriptor of the device, which
-    ``close`` replaces. It watches until the first event that no task waits for, not until the last
-    wait ends, because most tasks wait again at once.
+    The loop watches an epoll descriptor of this object, with two in it: the driver's, and an
+    eventfd by which the core tells of all else. It watches until the first event that no task waits
+    for, not until the last wait ends, because most tasks wait again at once.
 
     Attributes:
         turns: how often pending events may still be taken before other tasks get to run.
-        waiters: by port, the tasks that wait for it, and for which binding of the port. The key
+        waiters: by port, the tasks that wait for it, and how often it had been unbound. The key
             None is the one consumer.
     """
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        bindings: Mapping[int, Binding],
-        fileno: Callable[[], int],
-        pull: Callable[[], int],
-    ) -> None:
+    def __init__(self, channel: Receiver, pull: Callable[[], int]) -> None:
         """Prepare to watch a handle.
 
         Args:
-            inbox: the inbox of the handle.
-            bindings: the bindings of the handle.
-            fileno: returns the handle's descriptor.
-            pull: reads the driver's events into the inbox and returns how many; an error that it
+            channel: the handle.
+            pull: reads the driver's events into the core and returns how many; an error that it
                 raises goes to all waiters.
         """
         self.turns: int = TURNS
-        self.waiters: dict[int | None, dict[_Future, Binding | None]] = {}
-        self._inbox = inbox
-        self._bindings = bindings
-        self._fileno = fileno
+        self.waiters: dict[int | None, dict[_Future, int]] = {}
+        self._channel = channel
+        self._handle: Any = channel._handle  # noqa: SLF001 - the asynchronous half of it
         self._pull = pull
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._epoll: select.epoll | None = None
+        self._eventfd: Descriptor | None = None
 
     @property
     def is_stranded(self) -> bool:
         """Whether the loop was closed while tasks waited."""
         return self._loop is not None and self._loop.is_closed()
 
-    async def sleep(self, port: int | None, binding: Binding | None = None) -> None:
-        """Wait in the event loop until an event of the port is in the inbox, and take it.
+    async def sleep(self, port: int | None, stamp: int | None = None) -> None:
+        """Wait in the event loop until an event of the port is in the core, and take it.
 
         Args:
             port: the port; None means any port, whose event is not taken.
-            binding: the binding that the port had at the time of the call.
+            stamp: which binding the port had at the time of the call; None if that is not known.
 
         Raises:
             ChannelClosed: the port was unbound.
@@ -78,54 +74,57 @@ class Watch:
         future: _Future = loop.create_future()
         waiters = self.waiters
         waiting = waiters.get(port) or {}
-        taken: list[int] = []
+        batch = Batch()
+        reserved = False
         try:
             try:
-                waiting[future] = binding
+                if port is not None:
+                    reserved = True
+                    waiting[future] = lib.handle_reserve(self._handle, port, True)
+                else:
+                    waiting[future] = 0
                 waiters[port] = waiting
-                if port is not None and self._bindings.get(port) is not binding:
+                if stamp is not None and binding_stamp(self._handle, port) != stamp:
                     raise _unbound(port)
                 await future
                 # Take it while it is reserved: another thread may take events that are not.
-                if port is not None and self._inbox.take_port(port):
-                    taken = [port]
+                if port is not None:
+                    lib.handle_take_port(self._handle, batch.pointer, port)
             finally:
-                # No signal handler can interrupt this.
                 if future in waiting:
                     del waiting[future]
                 if not waiting and port in waiters:
                     del waiters[port]
+                if reserved and port is not None:
+                    # The only call: no signal handler can run before it.
+                    lib.handle_reserve(self._handle, port, False)
+            batch.words[COUNT] = 0
         except BaseException:
-            # This also signals: there may be an event that is no longer reserved.
-            self._inbox.put_back(taken)
+            lib.handle_put_back(self._handle, batch.pointer)
             if not waiters:
                 # The loop may be about to end.
                 self._stop()
             raise
 
-    def dispatch(self, *, new: bool) -> None:
-        """Wake those who get the events in the inbox: tasks, the consumer, or else other threads.
-
-        Args:
-            new: whether the inbox has events of which other threads have not been told.
-        """
+    def dispatch(self) -> None:
+        """Wake those who get the events in the core: tasks, or the consumer."""
         if self.is_stranded:
             self.stop_if_idle()
-        left = self._inbox.left
-        for port in [port for port in left if port in self.waiters]:
-            _wake(self.waiters[port])
-        if self._inbox.has_free():
-            if None in self.waiters:
-                _wake(self.waiters[None])
-            elif new:
-                self._inbox.signal()
+        for port in queued(self._handle):
+            if port in self.waiters:
+                _wake(self.waiters[port])
+        if None in self.waiters and lib.handle_has_free(self._handle):
+            _wake(self.waiters[None])
 
     def stop_if_idle(self) -> bool:
-        """Stop watching if no task waits (see inbox.Watcher)."""
+        """Stop watching if no task waits; return whether it stopped."""
         loop = self._loop
         if self.is_stranded:
-            self.waiters.clear()
-            self._inbox.peek()
+            for port, waiting in self.waiters.items():
+                for _ in waiting:
+                    if port is not None:
+                        lib.handle_reserve(self._handle, port, False)
+            self.waiters = {}
         elif self.waiters or (
             loop is not None and loop.is_running() and self._thread != threading.get_ident()
         ):
@@ -133,67 +132,53 @@ class Watch:
         self._stop()
         return True
 
-    def port_unbound(self, port: int, binding: Binding | None) -> None:
-        """Wake those who wait for a binding of a port that has ended (see inbox.Watcher)."""
-        self._run(lambda: self._fail_port(port, binding))
-
-    def events_came(self) -> None:
-        """Wake those who get events that other readers have read (see inbox.Watcher)."""
-        self._run(lambda: self.dispatch(new=False))
-
-    def _run(self, call: Callable[[], None]) -> None:
-        """Run a call in the event loop's thread."""
-        loop = self._loop
-        if loop is None or self.is_stranded:
-            return
-        if self._thread == threading.get_ident():
-            call()
-            return
-        try:
-            loop.call_soon_threadsafe(call)
-        except RuntimeError:
-            return  # the loop has just been closed
-
-    def _fail_port(self, port: int, binding: Binding | None) -> None:
-        waiting = self.waiters.get(port, {})
-        _fail([future for future, bound in waiting.items() if bound is binding], _unbound(port))
+    def _fail_unbound(self) -> None:
+        """Wake those whose port has been unbound since they began to wait."""
+        for port, waiting in self.waiters.items():
+            if port is not None:
+                unbinds = lib.handle_unbinds(self._handle, port)
+                ended = [future for future, before in waiting.items() if before != unbinds]
+                _fail(ended, _unbound(port))
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
             return
-        watcher = self._inbox.watcher
+        watcher = self._channel._watcher  # noqa: SLF001 - as above
         if watcher is not None and not watcher.stop_if_idle():
             raise RuntimeError("another event loop or AsyncEventChannel waits on this handle")
-        if self._epoll is None:
+        fd = self._channel.fileno()  # raises if the handle is closed
+        if self._epoll is None or self._eventfd is None:
+            eventfd = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             epoll = select.epoll()
-            epoll.register(self._fileno(), select.EPOLLIN)
-            # Edge-triggered: it may stay readable for other threads after it was reported here.
-            epoll.register(self._inbox.descriptor, select.EPOLLIN | select.EPOLLET)
-            self._epoll = epoll
-        self._fileno()  # raises if the handle is closed
+            epoll.register(fd, select.EPOLLIN)
+            epoll.register(eventfd.number, select.EPOLLIN)
+            self._epoll, self._eventfd = epoll, eventfd
         self._thread = threading.get_ident()
         try:
-            self._loop, self._inbox.watcher, self._inbox.reserved = loop, self, self.waiters
+            self._loop, self._channel._watcher = loop, self  # noqa: SLF001
+            lib.handle_watch(self._handle, self._eventfd.number)
             loop.add_reader(self._epoll.fileno(), self._readable)
         except BaseException:
             self._stop()
             raise
 
     def _stop(self) -> None:
+        lib.handle_watch(self._handle, -1)
         if self._loop is not None and self._epoll is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._epoll.fileno())
-        self._loop = self._inbox.watcher = None
-        self._inbox.reserved = {}
+        self._loop = None
+        if self._channel._watcher is self:  # noqa: SLF001
+            self._channel._watcher = None  # noqa: SLF001
 
     def _readable(self) -> None:
-        """Read the driver's events into the inbox and wake the waiters; the loop calls this."""
-        if not self.waiters or self._epoll is None:
+        """Read the driver's events into the core and wake the waiters; the loop calls this."""
+        if not self.waiters or self._eventfd is None:
             self._stop()
             return
         try:
-            self._epoll.poll(0)
+            _clear(self._eventfd.number)
             try:
-                new = self._pull()
+                self._pull()
             except Exception as error:
                 waiting = [future for futures in self.waiters.values() for future in futures]
                 if _fail(waiting, error):
@@ -203,15 +188,42 @@ class Watch:
                 if isinstance(error, ChannelClosed | RingOverflow | StaleHandle):
                     return
                 raise
-            self._inbox.collect()
-            self.dispatch(new=new > 0)
+            self._fail_unbound()
+            self.dispatch()
         except BaseException:
             # From a signal handler: have the loop call this again.
-            self._inbox.signal()
+            os.eventfd_write(self._eventfd.number, 1)
             raise
 
 
-def _unbound(port: int) -> ChannelClosed:
+def binding_stamp(handle: Any, port: int | None) -> int | None:  # noqa: ANN401 - C's pointer
+    """Return which binding of a handle a port has; None if it has none that is known."""
+    entry = ffi.new("struct binding *")
+    if port is None or not lib.handle_binding(handle, port, entry):
+        return None
+    stamp: int = entry.stamp
+    return stamp
+
+
+def queued(handle: Any) -> list[int]:  # noqa: ANN401
+    """Return the ports whose events are in the core."""
+    room, count = 0, lib.handle_queued(handle, ffi.NULL, 0)
+    ports = ffi.NULL
+    while count > room:
+        room = count + 64
+        ports = ffi.new("uint32_t[]", room)
+        count = lib.handle_queued(handle, ports, room)
+    return list(ports[0:count]) if room else []
+
+
+def _clear(eventfd: int) -> None:
+    try:
+        os.eventfd_read(eventfd)
+    except BlockingIOError:
+        return
+
+
+def _unbound(port: int | None) -> ChannelClosed:
     return ChannelClosed(f"port {port} was unbound")
 
 

@@ -1,12 +1,12 @@
-"""The ports that a handle has bound; and whether another handle of the process has a port."""
+"""The ports that a handle has bound."""
 
-import threading
-import weakref
-from collections.abc import Hashable, Iterable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import ItemsView, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from .abi import Request, virq_name
+from .abi import Request
+from .compiled import ffi, lib
+
+_REQUESTS = tuple(Request)
 
 
 class Binding(NamedTuple):
@@ -25,71 +25,62 @@ class Binding(NamedTuple):
     remote_port: int | None = None
 
 
-class Bindings:
-    """The ports of one handle.
+class Bindings(Mapping[int, Binding]):
+    """A live, read-only view of a handle's ports: the core's table.
 
-    Attributes:
-        lock: held during a request and its record here: otherwise a port that is freed and
-            allocated again between the two is recorded wrongly. Reentrant, for signal handlers.
-        virqs: by port, the number of the VIRQ that it is bound to.
-        unbound: the ports that were bound before and are not bound now; the values are unused.
-        complete: whether every port of the handle is recorded: an adopted handle may have others.
+    Args:
+        handle: the C struct.
     """
 
-    def __init__(self, port_space: Hashable) -> None:
-        self.lock: threading.RLock = threading.RLock()
-        self.virqs: dict[int, int] = {}
-        self.unbound: dict[int, None] = {}
-        self.complete: bool = True
-        self._port_space = port_space
-        self._bound: dict[int, Binding] = {}
-        self.view: Mapping[int, Binding] = MappingProxyType(self._bound)
-        _open_handles.add(self)
+    def __init__(self, handle: Any) -> None:  # noqa: ANN401 - C's pointer
+        self._handle = handle
 
-    def refuse_virqs(self, ports: Iterable[int]) -> None:
-        """Check that no port to notify is bound to a VIRQ.
+    def __getitem__(self, port: int) -> Binding:
+        entry = ffi.new("struct binding *")
+        # Any object can be looked up in a mapping.
+        if type(port) is int and not port >> 32 and lib.handle_binding(self._handle, port, entry):
+            return _binding(entry)
+        raise KeyError(port)
 
-        Raises:
-            ValueError: one is. It has no other end, and the kernel would report no error.
-        """
-        if self.virqs and not self.virqs.keys().isdisjoint(ports):
-            port = next(port for port in ports if port in self.virqs)
-            name = virq_name(self.virqs[port])
-            raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
+    def __iter__(self) -> Iterator[int]:
+        return iter([entry.port for entry in self._entries()])
 
-    # A signal handler cannot interrupt a single step of these two methods.
+    def __len__(self) -> int:
+        return lib.handle_bindings(self._handle, ffi.NULL, 0)
 
-    def add(self, port: int, binding: Binding) -> None:
-        """Record a port that the driver has bound; the lock is held since before the request."""
-        if port in self.unbound:
-            del self.unbound[port]
-        if binding.virq is not None:
-            self.virqs[port] = binding.virq
-        self._bound[port] = binding
+    def items(self) -> ItemsView[int, Binding]:
+        """Return the ports and bindings of one moment, in order of port."""
+        return {entry.port: _binding(entry) for entry in self._entries()}.items()
 
-    def remove(self, port: int) -> None:
-        """Record that a port is no longer bound; the lock is held."""
-        if port in self._bound:
-            del self._bound[port]
-        if port in self.virqs:
-            del self.virqs[port]
-        self.unbound[port] = None
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self.items())})"
 
-    def held_elsewhere(self, port: int) -> bool:
-        """Return whether another open handle of this process, in the same domain, has the port."""
-        return any(
-            other is not self and other._port_space == self._port_space and port in other._bound  # noqa: SLF001 - its own kind
-            for other in list(_open_handles)
-        )
-
-    def retire(self) -> None:
-        """Record that the handle is stale: its port numbers may belong to other handles now."""
-        _open_handles.discard(self)
-
-    def clear(self) -> None:
-        """Record that the handle is closed and its ports are unbound."""
-        self._bound.clear()
-        self.virqs.clear()
+    def _entries(self) -> list[Any]:
+        room, count = 0, len(self)
+        while count > room:
+            room = count + 16
+            entries = ffi.new("struct binding[]", room)
+            count = lib.handle_bindings(self._handle, entries, room)
+        return sorted(entries[0:count], key=lambda entry: entry.port) if room else []
 
 
-_open_handles: weakref.WeakSet[Bindings] = weakref.WeakSet()
+def tell(handle: Any, port: int, binding: Binding) -> None:  # noqa: ANN401
+    """Record in the core a port that was bound elsewhere."""
+    words = [word for word in binding[1:] if word is not None]
+    first, second, *_ = (*words, 0, 0)
+    number = _REQUESTS.index(binding.request)
+    fields = {"port": port, "request": number, "first": first, "second": second}
+    lib.handle_tell(handle, ffi.new("struct binding *", fields))
+
+
+def _binding(entry: Any) -> Binding:  # noqa: ANN401
+    request = _REQUESTS[entry.request]
+    match request:
+        case Request.BIND_VIRQ:
+            return Binding(request, entry.first)
+        case Request.BIND_INTERDOMAIN:
+            return Binding(request, None, entry.first, entry.second)
+        case Request.BIND_UNBOUND_PORT:
+            return Binding(request, None, entry.first)
+        case _:
+            return Binding(request)

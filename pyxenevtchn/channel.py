@@ -3,16 +3,18 @@
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from itertools import starmap
-from typing import Self, SupportsIndex, cast
+from typing import NoReturn, Self, SupportsIndex
 
-from .abi import Request, check_domid, check_uint32, pack_ports
-from .bindings import Binding
-from .device import Device
-from .errors import ChannelClosed, StaleHandle, is_stale, partial_notify, stale_bind, virq_hint
-from .holders import describe_holder, virq_port
+from .abi import PORT_BYTES, Request, check_domid, check_uint32, pack_ports, virq_name
+from .bindings import Binding, tell
+from .compiled import ffi, lib
+from .device import NUMBERS, Device
+from .errors import partial_notify, stale_bind
+from .handle import BOUND, Batch
 from .opening import adopt_device, open_device
 from .receiver import Receiver
+
+_notify = lib.handle_notify
 
 
 class EventChannel(Receiver):
@@ -25,9 +27,9 @@ class EventChannel(Receiver):
     one, which is delivered after the unmask. So the order is: read, do the work, unmask.
 
     Threads: every method may be called from several threads at once. ``close`` wakes those that
-    wait, with ChannelClosed. The ports are unbound when the last running call returns. The
-    descriptor's number stays reserved until this object is garbage-collected, so no call ever
-    reaches another file. If several threads read, each event goes to one of them.
+    wait, with ChannelClosed. The descriptor is closed, and the ports are unbound, when the last
+    running call returns, so no call ever reaches another file. If several threads read, each event
+    goes to one of them.
 
     Fork: a handle belongs to the process that opened it. A child may only close it or call
     ``fileno()``; any other call raises RuntimeError.
@@ -62,38 +64,13 @@ class EventChannel(Receiver):
             ValueError: the name starts with ``fake:`` and is not valid.
             TypeError: ``device`` is neither a name nor a Device.
         """
-        if device is None or not hasattr(device, "turn"):
+        if not isinstance(device, Device):
             device = open_device(device, nonblocking=nonblocking, cloexec=cloexec)
-        return cls._make(cast("Device", device), {}, closefd=True)
-
-    @classmethod
-    def _make(
-        cls, device: Device, bindings: Mapping[int, Binding] | None, *, closefd: bool
-    ) -> Self:
-        """Make a handle of a device.
-
-        Args:
-            device: the device.
-            bindings: the ports of the device; None if they are not known.
-            closefd: whether closing the handle closes the descriptor.
-        """
-        made: list[Self] = []
-        try:
-            # The list's C code makes the handle: wherever a signal handler raises, it is in made.
-            made.extend(map(cls, [device]))
-            channel = made[0]
-            known = channel._bindings  # noqa: SLF001 - its own
-            known.complete = bindings is not None
-            for port, binding in (bindings or {}).items():
-                known.add(port, binding)
-            if closefd:
-                # The last step: if anything fails, the descriptor still belongs to the caller.
-                device.own()
-            return channel  # noqa: TRY300
-        except BaseException:
-            for channel in made:
-                channel.close()
-            raise
+        device.is_new = True
+        channel = cls(device)
+        # Stores, no calls: nothing can come between the first and the return (see receiver.py).
+        device.is_new = False
+        return channel
 
     @classmethod
     def from_fd(
@@ -103,7 +80,8 @@ class EventChannel(Receiver):
 
         It shares its ports and pending events with all its duplicates (driver). The driver does not
         tell which ports it holds. They all work, but the handle knows only those in ``bindings``;
-        ``recover`` in particular depends on that.
+        ``recover`` in particular depends on that. The descriptor, and with it every duplicate,
+        becomes nonblocking; ``read`` waits if it was not.
 
         Args:
             fd: the descriptor.
@@ -111,10 +89,20 @@ class EventChannel(Receiver):
             bindings: the ``bindings`` of the handle that the descriptor comes from, if known.
 
         Raises:
-            OSError: EBADF: it is not open. ENOTTY: it is not a character device. The descriptor
-                does not change then.
+            OSError: EBADF: it is not open. ENOTTY: it is not an event-channel device. The
+                descriptor still belongs to the caller then.
         """
-        return cls._make(adopt_device(fd), bindings, closefd=closefd)
+        device = adopt_device(fd)
+        device.is_new = True
+        channel = cls(device)
+        handle = channel._handle
+        handle.complete, handle.shared = bindings is not None, True
+        for port, binding in (bindings or {}).items():
+            tell(handle, port, binding)
+        # Stores, no calls. Only now does the descriptor belong to the handle, if it shall.
+        handle.device.owned = closefd
+        device.is_new = False
+        return channel
 
     def bind_virq(self, virq: int) -> int:
         """Bind a VIRQ to a new port and return the port; it is unmasked.
@@ -125,23 +113,15 @@ class EventChannel(Receiver):
             virq: a Virq, or its number.
 
         Raises:
-            FileExistsError: the VIRQ is already bound in this domain (hypervisor). The note says to
-                which port, and what is known of its holder, if Xen tells (root in dom0).
+            FileExistsError: the VIRQ is already bound in this domain (hypervisor).
             StaleHandle: this domain was restored, and the handle's ports are gone, as
-                ``check_stale`` finds; where it cannot, this is a FileExistsError too.
+                ``check_stale`` finds, which is called first.
             PermissionError: the handle is restricted (driver).
             OSError: EINVAL: Xen does not have the VIRQ. EBUSY: this domain does not handle it (Xen
                 4.21 and newer; older ones bind it, but it never fires). ENOSPC: the domain does not
                 have a free port.
         """
-        virq = check_uint32("virq", virq)
-        try:
-            return self._bind(Binding(Request.BIND_VIRQ, virq), virq)
-        except FileExistsError as error:
-            stale = self._explain_bound_virq(virq, error)
-            if stale is None:
-                raise
-        raise stale
+        return self._bind(Request.BIND_VIRQ, check_uint32("virq", virq))
 
     def bind_interdomain(self, remote_domain: SupportsIndex, remote_port: SupportsIndex) -> int:
         """Connect a new port to another domain's unbound port and return it; it is unmasked.
@@ -163,7 +143,7 @@ class EventChannel(Receiver):
         """
         domid = check_domid("remote_domain", remote_domain)
         port = check_uint32("remote_port", remote_port)
-        return self._bind(Binding(Request.BIND_INTERDOMAIN, None, domid, port), domid, port)
+        return self._bind(Request.BIND_INTERDOMAIN, domid, port)
 
     def bind_unbound_port(self, remote_domain: SupportsIndex) -> int:
         """Allocate a port that ``remote_domain`` may connect to, and return it; it is unmasked.
@@ -182,7 +162,7 @@ class EventChannel(Receiver):
             OSError: ENOSPC: this domain does not have a free port (hypervisor).
         """
         domid = check_domid("remote_domain", remote_domain)
-        return self._bind(Binding(Request.BIND_UNBOUND_PORT, None, domid), domid)
+        return self._bind(Request.BIND_UNBOUND_PORT, domid)
 
     def bind_static(self, port: SupportsIndex) -> None:
         """Bind a port that already exists: one that Xen set up at boot for this domain.
@@ -197,16 +177,7 @@ class EventChannel(Receiver):
                 another handle of this process has it (refused here). ENOMEM: it is higher than the
                 kernel can have.
         """
-        port = check_uint32("port", port)
-        with self._bindings.lock:
-            if self._bindings.held_elsewhere(port):
-                raise OSError(
-                    errno.EBUSY,
-                    f"bind_static(port={port}): refused: another handle of this process holds"
-                    " the port, and the kernel would oops",
-                    self.name,
-                )
-            self._bind(Binding(Request.BIND_STATIC), port, port=port)
+        self._bind(Request.BIND_STATIC, check_uint32("port", port))
 
     def domain_exists(self, domid: SupportsIndex) -> bool:
         """Return whether Xen has a domain with this domid, by a connection that Xen refuses.
@@ -224,42 +195,26 @@ class EventChannel(Receiver):
         """
         # Port 0 is never allocated. Xen checks the domid before the port (hypervisor).
         arguments = (check_domid("domid", domid), 0)
-        number = -self._request(Request.BIND_INTERDOMAIN)(*arguments)
-        if number not in {errno.ESRCH, errno.EINVAL}:
-            self._fail(Request.BIND_INTERDOMAIN, arguments, number)
-        return number == errno.EINVAL
+        number = NUMBERS[Request.BIND_INTERDOMAIN]
+        result = lib.handle_request(self._handle, number, *arguments)
+        if result not in {-errno.ESRCH, -errno.EINVAL}:
+            self._fail(Request.BIND_INTERDOMAIN, arguments, result)
+        return result == -errno.EINVAL
 
     def unbind(self, port: SupportsIndex) -> None:
         """Close a port of this handle.
 
-        The other end is not notified (hypervisor). Events of the port that are already in the
-        driver's ring are still read, by ``read`` and ``wait`` (driver); ``events`` skips them.
+        The other end is not notified (hypervisor). Events of the port that were not taken yet are
+        dropped; an adopted handle can still read those in the driver's ring (driver).
 
         Raises:
             OSError: ENOTCONN: this handle does not have the port. EINVAL: it is higher than the
                 kernel can have (driver).
         """
         port = check_uint32("port", port)
-        bindings = self._bindings
-        request = self._request(Request.UNBIND)
-        with bindings.lock:
-            binding = bindings.view.get(port)
-            results: list[int] = []
-            bindings.remove(port)
-            try:
-                # As in _bind: wherever a signal handler raises, results says what was done.
-                results.extend(map(request, [port]))
-                if results[0] < 0:
-                    self._fail(Request.UNBIND, (port,), -results[0])
-            except BaseException:
-                if binding and results != [0]:
-                    bindings.add(port, binding)
-                raise
-            self._inbox.take_port(port)
-            self._inbox.peek()
-            watcher = self._inbox.watcher
-            if watcher is not None:
-                watcher.port_unbound(port, binding)
+        result = lib.handle_unbind(self._handle, port)
+        if result < 0:
+            self._fail(Request.UNBIND, (port,), result)
 
     def notify(self, port: SupportsIndex) -> None:
         """Send an event to the other end of a port of this handle.
@@ -273,11 +228,9 @@ class EventChannel(Receiver):
         """
         if type(port) is not int or port >> 32:
             port = check_uint32("port", port)
-        if port in self._bindings.virqs:
-            self._bindings.refuse_virqs((port,))
-        result = self._notify(port)
+        result = _notify(self._handle, port)
         if result < 0:
-            self._fail(Request.NOTIFY, (port,), -result)
+            self._fail_notify((port,), result)
 
     def notify_many(self, ports: Iterable[SupportsIndex]) -> int:
         """Send an event to the other end of each port, in order, in one call into C.
@@ -300,14 +253,16 @@ class EventChannel(Receiver):
             TypeError: a port is not an integer; then none is notified.
         """
         data = pack_ports(ports)
-        numbers = memoryview(data).cast("I")
-        self._bindings.refuse_virqs(numbers)
-        sent, number = self._notify_many(data)
-        if number:
-            if number == errno.EBADF and self.closed:
-                self._refuse()
-            raise partial_notify(numbers[sent], sent, number, self.name)
-        return sent
+        count = len(data) // PORT_BYTES
+        pointer = ffi.from_buffer("uint32_t[]", data)
+        result = lib.handle_notify_many(self._handle, pointer, count)
+        if result < 0:
+            self._fail_notify(memoryview(data).cast("I"), result)
+        if result >> 32:
+            sent = result & 0xFFFF_FFFF
+            port = memoryview(data).cast("I")[sent]
+            raise partial_notify(port, sent, result >> 32, self.name)
+        return count
 
     def restrict_domid(self, domid: SupportsIndex) -> None:
         """Limit the handle, permanently, to connecting to one domain.
@@ -319,59 +274,52 @@ class EventChannel(Receiver):
             PermissionError: the handle is already restricted (driver).
             OSError: EINVAL for domid 0 and the reserved ones (DOMID_FIRST_RESERVED and above).
         """
-        self._ioctl(Request.RESTRICT_DOMID, check_domid("domid", domid))
+        domid = check_domid("domid", domid)
+        result = lib.handle_request(self._handle, NUMBERS[Request.RESTRICT_DOMID], domid, 0)
+        if result < 0:
+            self._fail(Request.RESTRICT_DOMID, (domid,), result)
 
-    def _bind(self, binding: Binding, *arguments: int, port: int | None = None) -> int:
-        """Make a request that binds a port, record the binding and return the port.
-
-        Args:
-            binding: the binding to record.
-            arguments: the request's arguments.
-            port: the port, if the request does not choose it.
-        """
-        request = self._request(binding.request)
-        results: list[int] = []
-        bindings = self._bindings
+    def _bind(self, request: Request, *arguments: int) -> int:
+        """Make a request that binds a port, and return the port."""
+        batch = Batch()
+        words = batch.words
         try:
-            with bindings.lock:
-                # The list's C code makes the request and stores the result: wherever a signal
-                # handler raises, a port that was bound is in results.
-                results.extend(starmap(request, [arguments]))
-                if results[0] < 0:
-                    self._fail(binding.request, arguments, -results[0])
-                port = results[0] if port is None else port
-                bindings.add(port, binding)
-            return port  # noqa: TRY300 - a handler may raise at the end of the with
+            port = lib.handle_bind(
+                self._handle,
+                batch.pointer,
+                NUMBERS[request],
+                *arguments,
+                *(0,) * (2 - len(arguments)),
+            )
+            if port < 0:
+                self._fail_bind(request, arguments, port)
+            words[BOUND] = 0
+            return port  # noqa: TRY300 - see receiver.py
         except BaseException:
-            if results and results[0] >= 0:
-                self._undo_bind(results[0] if port is None else port)
-            elif results and is_stale(binding.request, -results[0]):
-                self._set_stale()
+            lib.handle_put_back(self._handle, batch.pointer)
             raise
 
-    def _explain_bound_virq(self, virq: int, error: FileExistsError) -> StaleHandle | None:
-        """Find out who holds a VIRQ that is already bound, and add it to the error as a note.
+    def _fail_bind(self, request: Request, arguments: tuple[int, ...], result: int) -> NoReturn:
+        if result == lib.HELD:
+            raise OSError(
+                errno.EBUSY,
+                f"bind_static(port={arguments[0]}): refused: another handle of this process holds"
+                " the port, and the kernel would oops",
+                self.name,
+            )
+        if (
+            request is Request.BIND_VIRQ
+            and result == -errno.EEXIST
+            and self._is_found_stale() is True
+        ):
+            raise stale_bind(arguments[0], self.name)
+        self._fail(request, arguments, result)
 
-        Returns:
-            The exception to raise instead, if the handle is stale.
-        """
-        try:
-            if self.check_stale():
-                return stale_bind(virq, self.name)
-            port = virq_port(self._device.port_table(), virq)
-            if port is not None:
-                holder = describe_holder(port, self._bindings, self.fileno())
-                error.__notes__ = [virq_hint(virq, port.port, holder)]
-        except (OSError, ValueError, RuntimeError) as failure:
-            if isinstance(failure, OSError) and not failure.errno:
-                raise  # from a signal handler
-        return None
-
-    def _undo_bind(self, port: int) -> None:
-        """Unbind a port that the caller does not get, because of an exception."""
-        with self._bindings.lock:
-            self._bindings.remove(port)
-            try:
-                self._request(Request.UNBIND)(port)
-            except (OSError, ChannelClosed, RuntimeError):
-                return  # closed, and the port with it
+    def _fail_notify(self, ports: Iterable[int], result: int) -> NoReturn:
+        """Raise the error of a notification of some ports, of which none was made."""
+        for port in ports:
+            binding = self.bindings.get(port)
+            if result == lib.HAS_VIRQ and binding and binding.virq is not None:
+                name = virq_name(binding.virq)
+                raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
+        self._fail(Request.NOTIFY, tuple(ports)[:1], result)

@@ -1,117 +1,60 @@
-"""What a device does for an EventChannel; the real driver and the fake both implement it."""
+"""Device: an open file of the driver, the kernel's or a fake's, for a handle to take over."""
 
-import os
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+import threading
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, NoReturn
 
-from .abi import PORT_BYTES, Packed, Request
-from .errors import operation_error
+from .abi import Request
+from .compiled import ffi, lib
+from .errors import ChannelClosed, operation_error
 from .ports import Port
 
-DEFAULT_DEVICE = "/dev/xen/evtchn"
-
-PAGE_PORTS = os.sysconf("SC_PAGE_SIZE") // PORT_BYTES
-"""The most ports that the driver reads or writes in one call."""
-
-# Indexes of a Page's words; the first two words are a 64-bit time.
-UNREAD, DONE, PORTS = 2, 3, 4
+NUMBERS: dict[Request, int] = {request: number for number, request in enumerate(Request)}
+"""The requests' numbers, in the order of the header."""
 
 
-class Page:
-    """The buffer of one ``turn`` of a device; one call uses it at a time.
+class Device(ABC):
+    """An open file of the driver: a thing to pass on to ``EventChannel``, which takes it over.
 
-    Every step of a turn is recorded here as it is made. So no event is lost if a signal handler
-    raises and the caller does not get the result.
+    Until then it is closed by ``close``, or when it is garbage-collected. Any thread may use it.
 
     Attributes:
-        words: the ports are ``words[PORTS]`` and those after it. ``words[UNREAD]`` of them were
-            read and not returned yet; or ``words[DONE]`` of them must be unmasked.
-        times: ``times[0]`` is the remaining time in nanoseconds, after a turn that waited and ended
-            early, without a port.
-        pointer: the page, as the device's ``turn`` takes it.
+        name: its name in messages: a path, ``fd N``, or ``fake:...``.
+        blocking: whether ``EventChannel.read`` waits for an event (opened without O_NONBLOCK).
+        space: equal for two devices whose ports belong to the same domain.
+        core: the C struct.
+        is_new: whether the handle that has taken it over is still unknown to the user, who is not
+            to be warned if it is dropped.
     """
 
-    __slots__ = ("pointer", "times", "words")
-
-    def __init__(self, pointer: Callable[[bytearray], Any]) -> None:
-        # The pointer is to the bytearray, not to a memoryview of it: CPython 3.11 crashes when it
-        # collects a cycle that has a memoryview and a cffi pointer to it.
-        memory = bytearray(PORT_BYTES * (PORTS + PAGE_PORTS))
-        view = memoryview(memory)
-        self.words: memoryview = view.cast("I")
-        self.times: memoryview = view[: PORT_BYTES * UNREAD].cast("q")
-        self.pointer: Any = pointer(memory)
-
-
-class Device(Protocol):
-    """An open file of the driver: its file operations, and the domain's port table from Xen.
-
-    There is no poll method: use select, poll or epoll on ``fileno()``.
-
-    Threads: all calls may run at the same time, ``close`` included. A call after ``close`` fails
-    and never reaches another file, because the descriptor's number stays reserved until the device
-    is garbage-collected. A caller holds a reference to the device during its call.
-
-    Errors: a call returns a negated errno of the driver, or raises an OSError that says more.
-
-    Attributes:
-        name: the device's name in messages: a path, ``fd N``, or ``fake:...``.
-        blocking: whether a read waits if no event is pending (opened without O_NONBLOCK).
-        port_space: equal for two devices whose ports belong to the same domain.
-        turn: ``turn(wake, page.pointer, room, left, port)`` unmasks ``port`` (0 is none) and the
-            page's DONE ports, and reads up to ``room`` ports. If there are none, it waits until
-            there are some or the descriptor ``wake`` is readable, for at most ``left`` nanoseconds
-            (-1: no limit), and reads. It never waits where ``wake`` cannot end the wait. Returns
-            how many ports are in the page; 0: the time is over, or ``room`` is 0; -EAGAIN: ``wake``
-            is readable, or another reader took the events; -EINTR; -EFBIG: the ring overflowed.
-        unmask: ``unmask(data, size)`` unmasks the ports in ``data``, which has ``size`` bytes of
-            32-bit words. Returns 0.
-        unmask_one: ``unmask_one(port)`` unmasks one port. Returns 0.
-        close: ``close()`` releases the file, if the device owns the descriptor. Closing the last
-            descriptor of a file unbinds its ports. It may be called again.
-    """
-
-    name: str
-    blocking: bool
-    port_space: Hashable
-    turn: Callable[[int, Any, int, int, int], int]
-    unmask: Callable[[bytes, int], int]
-    unmask_one: Callable[[int], int]
-    close: Callable[[], object]
-
-    def own(self) -> None:
-        """Take ownership of the descriptor, if the device does not own it yet."""
+    def __init__(self, name: str, *, blocking: bool, space: int) -> None:
+        self.name = name
+        self.blocking = blocking
+        self.space = space
+        self.is_new: bool = False
+        # Owned before anything is opened into it: it does not leak, wherever a handler raises.
+        self.core: Any = ffi.gc(ffi.new("struct device *"), lib.device_release)
 
     def fileno(self) -> int:
-        """Return a descriptor that polls as the driver's does."""
+        """Return a descriptor that polls as the driver's does; -1 if it is closed here."""
+        fd: int = self.core.fd if self.core.driver else -1
+        return fd
 
-    def new_page(self) -> Page:
-        """Make a page for ``turn``."""
+    def close(self) -> None:
+        """Close it, unless a handle has taken it over; it may be called again."""
+        if lib.device_release(self.core):
+            raise_kept()
 
-    def request(self, request: Request) -> Callable[..., int]:
-        """Return the function that makes a request; it takes the fields of the request's struct.
-
-        The caller has checked their ranges. The function returns the port, for a request that
-        allocates one; otherwise 0.
-        """
-
-    def notify_many(self, ports: Packed) -> tuple[int, int]:
-        """Make NOTIFY for each port, in order, until one fails.
-
-        Args:
-            ports: the ports, as 32-bit words.
-
-        Returns:
-            How many were sent, and the errno of the port that failed; 0 if none failed.
-        """
-
-    def reopen(self) -> "Device":
+    @abstractmethod
+    def reopen(self) -> "Device | OSError":
         """Open the device again: a new file of the driver, in the same domain.
 
-        Raises:
-            OSError: as for an open.
+        Returns:
+            The new device, or the error of the open.
         """
 
+    @abstractmethod
     def port_table(self) -> tuple[Port, ...]:
         """Return the ports of the device's domain, in order of number, as the hypervisor has them.
 
@@ -124,15 +67,40 @@ class Device(Protocol):
 
         Args:
             request: the request.
-            arguments: the fields of its struct; the caller has checked their ranges.
+            arguments: the fields of its struct.
 
         Returns:
             The port, for a request that allocates one; otherwise 0.
 
         Raises:
-            OSError: with the driver's errno, from ``errors.operation_error``.
+            OSError: with the driver's errno.
+            ChannelClosed: it is closed, or a handle has taken it over.
         """
-        result = self.request(request)(*arguments)
+        first, second, *_ = (*arguments, 0, 0)
+        result = lib.device_request(self.core, NUMBERS[request], first, second)
+        if result == lib.RAISED:
+            raise_kept()
+        if result == lib.CLOSED:
+            raise ChannelClosed(f"{self.name}: the device is closed")
         if result < 0:
             raise operation_error(request, arguments, -result, self.name)
         return result
+
+
+_kept = threading.local()
+
+
+def keep(
+    _kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+) -> None:
+    """Keep what a driver in Python has raised until C has returned to Python."""
+    _kept.error = error
+
+
+def raise_kept() -> NoReturn:
+    """Raise what was kept in the call into C that has just returned RAISED."""
+    error, _kept.error = _kept.error, None
+    try:
+        raise error
+    finally:
+        del error  # it would be a reference cycle

@@ -108,17 +108,6 @@ def stale_bind(virq: int, device: str) -> StaleHandle:
     return error
 
 
-def virq_hint(virq: int, port: int, holder: str) -> str:
-    """Return the hint for a VIRQ that is already bound.
-
-    Args:
-        virq: the VIRQ's number.
-        port: this domain's port that it is bound to.
-        holder: who holds the port.
-    """
-    return f"{_ONCE}: {virq_name(virq)} is bound to port {port}, and its holder is {holder}"
-
-
 def partial_notify(port: int, sent: int, number: int, device: str) -> PartialNotify:
     """Return the exception for a port that ended notify_many.
 
@@ -193,8 +182,8 @@ def _describe(operation: str, arguments: tuple[int, ...]) -> str:
 
 def _virq_holder_hint(virq: int) -> str:
     return (
-        f"{_virq_holder(virq)}. Or this domain was restored, and this handle is stale: then"
-        f" {STALE_HINT}"
+        f"{_virq_holder(virq)}; in dom0 `xenevtchn bind-virq {virq_name(virq)}` says who has it. Or"
+        f" this domain was restored, and this handle is stale: then {STALE_HINT}"
     )
 
 
@@ -224,6 +213,11 @@ _RESTRICTED_OR_FLASK = (
     f"{_RESTRICTED}; if it is not, Xen's policy forbids the connection (XSM FLASK)"
 )
 _SILO = "Xen's policy forbids it: under XSM SILO a domain can connect only to dom0 and to itself"
+
+TOO_MANY_FILES = (
+    "this process has as many descriptors open as it may have (RLIMIT_NOFILE): a handle needs two;"
+    " one handle can have any number of ports"
+)
 
 # By operation and errno; the empty operation means any.
 _HINTS: dict[tuple[str, int], str] = {
@@ -267,6 +261,7 @@ _HINTS: dict[tuple[str, int], str] = {
         " max_event_channels in the domain's configuration, 1023 by default (dom0 has no such"
         " limit)"
     ),
+    ("", errno.EMFILE): TOO_MANY_FILES,
     ("", errno.ENOTTY): (
         "the descriptor does not belong to the event-channel driver, or this is a 32-bit program"
         " on a 64-bit kernel, which the driver does not support"
@@ -286,6 +281,8 @@ def _under_xen() -> bool:
 def _open_hint(number: int | None, path: str) -> str | None:
     if number in {errno.EACCES, errno.EPERM}:
         return f"run as root, or give your user read and write access to {path} (a udev rule)"
+    if number in {errno.EMFILE, errno.ENOTTY}:
+        return _HINTS["", number]
     if number not in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
         return None
     if not _under_xen():

@@ -1,48 +1,72 @@
-"""The base of EventChannel: errors, closing, staleness and forks."""
+"""The base of EventChannel: opening, closing, staleness, forks and errors."""
 
 import errno
-import os
 import warnings
-import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from .abi import DOMID_SELF, Request
+from .abi import DOMID_SELF, PORT_BYTES, Request
 from .bindings import Binding, Bindings
-from .device import Device
+from .compiled import ffi, lib
+from .device import NUMBERS, Device, raise_kept
 from .errors import STALE_HINT, ChannelClosed, operation_error, stale_handle
-from .inbox import Inbox
+
+# Words of a Batch.
+COUNT, DONE, BOUND, PORTS = 0, 1, 2, 3
+
+
+class Batch:
+    """What one call, or one loop, has taken from the core (see core/handle.h).
+
+    Attributes:
+        pointer: the C struct.
+        words: its words: ``words[COUNT]`` ports from ``words[PORTS]`` on were taken;
+            ``words[DONE]`` of them are to be unmasked; ``words[BOUND]`` is a port that was bound.
+    """
+
+    __slots__ = ("pointer", "words")
+
+    def __init__(self) -> None:
+        self.pointer: Any = ffi.new("struct batch *")
+        self.words: memoryview = memoryview(ffi.buffer(self.pointer)).cast("I")
 
 
 class Handle:
-    """The base of EventChannel: it opens and closes, and knows whether calls are allowed.
+    """The base of EventChannel. All state is in the C struct; each method is one call into C."""
 
-    The device's calls are attributes here. When no call may reach the device any more, functions
-    that raise replace them: so a call for an event needs no check.
-    """
-
-    closed: bool = True
-    """Whether the handle is closed."""
-
-    stale: bool = False
-    """Whether the handle is known to have lost its ports, because the domain was restored."""
+    # A closed one, for __del__, which runs even if __init__ did not come far.
+    _handle: Any = ffi.new("struct handle *")
 
     def __init__(self, device: Device) -> None:
+        # Owned before anything is open: wherever a signal handler raises, nothing leaks.
+        self._handle = ffi.gc(ffi.new("struct handle *"), lib.handle_free)
+        if not isinstance(device, Device):
+            raise TypeError(
+                f"EventChannel takes a Device, not {device!r}: to open one by name or path, use"
+                " EventChannel.open()"
+            )
         self._device = device
-        self._bindings = Bindings(device.port_space)
-        self._inbox = Inbox(device.new_page)
-        self._inherited = False
-        # Looked up once, because most are called for every event. _block_calls replaces them.
-        self._turn = device.turn
-        self._unmask = device.unmask
-        self._unmask_one = device.unmask_one
-        self._notify = device.request(Request.NOTIFY)
-        self._request = device.request
-        self._notify_many = device.notify_many
-        _channels.add(self)
-        self.closed = False
+        # If this fails, or its caller in this package, nobody is to be warned.
+        was_new, device.is_new = device.is_new, True
+        self._batches: list[Batch] = []
+        """Empty ones, that no call uses."""
+        result = lib.handle_take(self._handle, device.core, device.space, True)
+        if result == lib.CLOSED:
+            raise ChannelClosed(f"{device.name}: the device is closed, or in use by another handle")
+        if result < 0:
+            raise operation_error("eventfd", (), -result, device.name)
+        device.is_new = was_new
+
+    @property
+    def closed(self) -> bool:
+        """Whether the handle is closed."""
+        return self._handle.state in {lib.IS_CLOSED, lib.IS_CLOSED_STALE}
+
+    @property
+    def stale(self) -> bool:
+        """Whether the handle is known to have lost its ports, because the domain was restored."""
+        return self._handle.state in {lib.IS_STALE, lib.IS_CLOSED_STALE}
 
     def fileno(self) -> int:
         """Return the descriptor, for select, poll, epoll, asyncio and fcntl.
@@ -54,35 +78,24 @@ class Handle:
         Raises:
             ChannelClosed: the handle is closed.
         """
-        if self.closed:
-            self._refuse()
-        return self._device.fileno()
+        fd = lib.handle_fileno(self._handle)
+        if fd < 0:
+            self._fail("fileno", (), fd)
+        return fd
 
     def close(self) -> None:
         """Close the handle and unbind its ports; it may be called again.
 
-        Calls of other threads that are still running may use the ports until they return.
+        Calls of other threads that are still running may use the ports until they return; the last
+        one closes the descriptor.
 
         The descriptor of a handle that is ``stale`` stays open until the process ends, because
         closing it is a kernel BUG; a RuntimeWarning says so.
         """
-        was_closed = self.closed
-        if self.stale:
-            _kept_open.add(self._device)
-        # Each step may run twice: a second call finishes what a signal handler interrupted.
-        self.closed = True
-        try:
-            if not self.stale:
-                self._device.close()
-        finally:
-            try:
-                if not self._inherited:
-                    self._inbox.close()
-            finally:
-                self._block_calls(_raise, ChannelClosed, f"{self.name}: the handle is closed")
-                self._bindings.clear()
-        if self.stale and not (was_closed or self._inherited):
-            # Last, because a filter can turn it into an exception.
+        result = lib.handle_close(self._handle)
+        if result == lib.RAISED:
+            raise_kept()
+        if result:
             warnings.warn(
                 f"{self.name}: the handle is stale, and its descriptor stays open: {STALE_HINT}",
                 RuntimeWarning,
@@ -96,8 +109,7 @@ class Handle:
         leaves the descriptor open. ``bindings`` does not change until then: it lists what to bind
         again. A handle without ports is not stale and does not change.
         """
-        if self.bindings or not self._bindings.complete:
-            self._set_stale()
+        lib.handle_mark_stale(self._handle)
 
     def check_stale(self) -> bool:
         """Check whether this domain was restored after the ports in ``bindings`` were bound.
@@ -115,28 +127,41 @@ class Handle:
             OSError: the device cannot be opened again; the handle does not change.
             ChannelClosed: the handle is closed.
         """
-        if self.closed or self._inherited:
-            self._refuse()
-        if self.stale or self._has_lost_ports():
-            # If it is stale already, this finishes what a signal handler may have interrupted.
-            self._set_stale()
-        if self.closed:
-            self._refuse()
+        self._check(stale=True)
+        found = self._is_found_stale()
+        if isinstance(found, OSError):
+            raise found
+        self._check(stale=True)
+        return found
+
+    def _is_found_stale(self) -> bool | OSError:
+        """Do what ``check_stale`` does; return the error if the device cannot be opened again."""
+        if not self.stale and self.bindings:
+            other = self._device.reopen()
+            if isinstance(other, OSError):
+                return other
+            if self._has_lost_a_port(other):
+                lib.handle_mark_stale(self._handle)
         return self.stale
 
-    def _has_lost_ports(self) -> bool:
-        # The lock keeps other threads from unbinding a port, whose number would be free then.
-        with self._bindings.lock:
-            ports = set(self.bindings)
-            return bool(ports) and _any_is_free(self._device, ports)
-
-    def _set_stale(self) -> None:
-        if self.closed or self._inherited:
-            return
-        self.stale = True
-        self._block_calls(_raise_stale, self.name)
-        self._bindings.retire()
-        self._inbox.close()
+    def _has_lost_a_port(self, other: Device) -> bool:
+        """Return whether Xen allocates a port of this handle, the lowest free one, to another."""
+        highest = max(self.bindings, default=0)
+        entry = ffi.new("struct binding *")
+        try:
+            bind = NUMBERS[Request.BIND_UNBOUND_PORT]
+            port = 0
+            while 0 <= port < highest:
+                port = lib.device_request(other.core, bind, DOMID_SELF, 0)
+                # Looked up while the other handle has it: an unbind of it that is under way, or has
+                # ended since, has set it free.
+                if port > 0 and lib.handle_binding(self._handle, port, entry):
+                    return not entry.leaving
+            if port < 0 and port != -errno.ENOSPC:
+                self._fail(Request.BIND_UNBOUND_PORT, (DOMID_SELF,), port)
+            return False
+        finally:
+            other.close()
 
     @property
     def name(self) -> str:
@@ -147,9 +172,10 @@ class Handle:
     def bindings(self) -> Mapping[int, Binding]:
         """The ports that this object bound, and how: a live, read-only view.
 
-        Copy it with ``dict(channel.bindings)`` to iterate while other threads bind ports.
+        Copy it with ``dict(channel.bindings.items())``, which is of one moment, to iterate while
+        other threads bind ports.
         """
-        return self._bindings.view
+        return Bindings(self._handle)
 
     def __enter__(self) -> Self:
         return self
@@ -163,17 +189,18 @@ class Handle:
         self.close()
 
     def __del__(self) -> None:
-        if not self.closed:
-            quiet = self._inherited or self.stale
-            self.close()
-            if not quiet:
-                # Last, because a filter can turn it into an exception.
-                warnings.warn(
-                    f"{self.name}: the handle was never closed",
-                    ResourceWarning,
-                    source=self,
-                    stacklevel=1,
-                )
+        if self.closed:
+            return
+        quiet = self.stale or self._device.is_new or lib.handle_is_inherited(self._handle)
+        self.close()
+        if not quiet:
+            # Last, because a filter can turn it into an exception.
+            warnings.warn(
+                f"{self.name}: the handle was never closed",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a handle cannot be copied or pickled; see from_fd for duplicates")
@@ -183,77 +210,40 @@ class Handle:
         state += " stale" if self.stale else ""
         return f"<{type(self).__name__} {self.name} {state}>"
 
-    def _ioctl(self, request: Request, *arguments: int) -> None:
-        result = self._request(request)(*arguments)
-        if result < 0:
-            self._fail(request, arguments, -result)
+    def _check(self, *, stale: bool = False) -> None:
+        """Raise what a call of this handle would.
 
-    def _fail(self, operation: str, arguments: tuple[int, ...], number: int) -> NoReturn:
-        if number == errno.EBADF and self.closed:
-            self._refuse()
-        raise operation_error(operation, arguments, number, self.name)
+        Args:
+            stale: whether a stale handle may make it.
+        """
+        refused = lib.handle_check(self._handle)
+        if refused and not (stale and refused == lib.STALE):
+            self._fail("", (), refused)
 
-    def _check_usable(self) -> None:
-        if self.closed or self._inherited or self.stale:
-            self._refuse()
+    def _fail(self, operation: str, arguments: tuple[int, ...], result: int) -> NoReturn:
+        """Raise the error that a function of the core has returned.
 
-    def _refuse(self) -> NoReturn:
-        self._request(Request.RESET)
-        raise ChannelClosed(f"{self.name}: the handle is closed")
-
-    def _raise_closed_during_wait(self) -> NoReturn:
-        raise ChannelClosed(f"{self.name}: the handle was closed while a call waited")
-
-    def _block_calls(self, refuse: Callable[..., NoReturn], *arguments: object) -> None:
-        """Replace all calls of the device with ``refuse``, which raises."""
-        refusal: Callable[..., Any] = partial(refuse, *arguments)
-        self._turn = self._request = self._notify = self._notify_many = refusal
-        self._unmask = self._unmask_one = refusal
-
-    def _leave_to_parent(self) -> None:
-        """After a fork, in the child: leave the handle to the parent process."""
-        self._inherited = True
-        if not self.closed:
-            self._block_calls(
-                _raise,
-                RuntimeError,
+        Args:
+            operation: a Request, "read" or "write".
+            arguments: its arguments.
+            result: a negated errno or a code.
+        """
+        if result == lib.RAISED:
+            raise_kept()
+        if result == lib.CLOSED:
+            raise ChannelClosed(f"{self.name}: the handle is closed")
+        if result == lib.CLOSED_MEANWHILE:
+            raise ChannelClosed(f"{self.name}: the handle was closed while a call waited")
+        if result == lib.STALE:
+            raise stale_handle(self.name)
+        if result == lib.INHERITED:
+            raise RuntimeError(
                 "this handle belongs to the parent process: after a fork the child may only close"
-                " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()",
+                " it. Open a handle here, or adopt a duplicate of the descriptor with from_fd()"
             )
+        raise operation_error(operation, arguments, -result, self.name)
 
-
-def _any_is_free(device: Device, ports: set[int]) -> bool:
-    """Return whether one of these ports is free in Xen, which allocates the lowest free one."""
-    other = device.reopen()
-    try:
-        bind = other.request(Request.BIND_UNBOUND_PORT)
-        port, highest = 0, max(ports)
-        while 0 <= port < highest and port not in ports:
-            port = bind(DOMID_SELF)
-        if port < 0 and port != -errno.ENOSPC:
-            raise operation_error(Request.BIND_UNBOUND_PORT, (DOMID_SELF,), -port, other.name)
-        return port in ports
-    finally:
-        other.close()
-
-
-def _raise(kind: type[Exception], message: str, *_: object) -> NoReturn:
-    raise kind(message)
-
-
-def _raise_stale(name: str, *_: object) -> NoReturn:
-    raise stale_handle(name)
-
-
-# The devices of stale handles: their descriptors stay open until the process ends.
-_kept_open: set[Device] = set()
-
-_channels: weakref.WeakSet[Handle] = weakref.WeakSet()
-
-
-def _leave_all_to_parent() -> None:
-    for channel in list(_channels):
-        channel._leave_to_parent()  # noqa: SLF001 - its own kind
-
-
-os.register_at_fork(after_in_child=_leave_all_to_parent)
+    def _fail_transfer(self, batch: Batch, most: int, result: int) -> NoReturn:
+        """Raise the error of a write of the ports to unmask, or of the read after it."""
+        done = batch.words[DONE]
+        self._fail("write" if done else "read", (PORT_BYTES * (done or most),), result)

@@ -5,8 +5,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from .abi import VirqScope, virq_scope
-from .bindings import Bindings
+from .abi import VirqScope, virq_name, virq_scope
 from .ports import Port
 
 T = TypeVar("T")
@@ -56,29 +55,28 @@ def virq_port(table: Iterable[Port], virq: int) -> Port | None:
     return next((p for p in table if p.virq == virq and (on_any or p.vcpu == 0)), None)
 
 
-def describe_holder(port: Port, bindings: Bindings, fd: int) -> str:
-    """Return a text that says who holds a port of this domain.
+def describe_virq(virq: int, table: Iterable[Port], fd: int) -> str | None:
+    """Return a text that says who holds a VIRQ of this domain; None if nobody does.
 
     Args:
-        port: the port.
-        bindings: the bindings of the handle that asks.
-        fd: the descriptor of that handle.
+        virq: the VIRQ's number.
+        table: the domain's ports.
+        fd: a descriptor of the device; this process does not count as a holder.
     """
-    if port.port in bindings.view:
-        return "this handle, or, if this domain was restored, someone who has bound it since"
-    if bindings.held_elsewhere(port.port):
-        return "another handle of this process"
+    port = virq_port(table, virq)
+    if port is None:
+        return None
+    return f"{virq_name(virq)} is bound to port {port.port}, and its holder is {_holder(port, fd)}"
+
+
+def _holder(port: Port, fd: int) -> str:
     if port.kernel or port.daemon:
         return port.daemon or "the kernel itself"
     status = os.fstat(fd)
     if port.kernel is False or not stat.S_ISCHR(status.st_mode):
         return "another handle"
-    others = [
-        f"{process.name} ({process.pid})"
-        for process in processes(status.st_rdev)
-        # This process too, if its handle is adopted: its ports may be unknown here.
-        if process.pid != os.getpid() or not bindings.complete
-    ]
+    found = processes(status.st_rdev)
+    others = [f"{each.name} ({each.pid})" for each in found if each.pid != os.getpid()]
     if not others:
         return "the kernel itself: no other process has the device open"
     return f"the kernel itself, or a process that has the device open: {', '.join(others)}"

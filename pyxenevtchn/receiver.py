@@ -1,18 +1,55 @@
-"""How a handle receives its events: from the inbox and from the driver's ring."""
+"""How a handle receives its events.
+
+Why no event is lost, and none comes twice
+==========================================
+
+The problem. CPython runs a signal handler in the middle of a Python function, and the handler may
+raise: Ctrl-C does. A function that took events off the ring then ends without a result, and the
+events are gone: nobody handles them, and their ports stay masked for good. Worse, the exception can
+come when the call into C has succeeded, before its result is stored anywhere.
+
+What does not work. ``try`` and ``finally`` around the call: what was taken is known only by the
+result, which is lost. A lock, or a flag that is set after the call, is late by the same step. To
+block signals costs two system calls for each event, and a thread can be sent an exception, too.
+
+The solution. What the core takes, it writes into a batch: memory that was there before the call. It
+stays there until Python stores 0 in the batch's COUNT, when it has made its own list of the ports.
+Whatever is raised before that store, the ``except`` clause gives what the batch has back to the
+core, where it comes before all other events.
+
+It rests on this rule of CPython, in all versions from 3.11: signals are looked at, and the GIL may
+change hands, only when a call returns, when a function begins, and at a jump backwards. Nothing can
+come between the stores at the end of a function and its caller: stores to items, attributes and
+local variables, and then the return. That is the shape of every function, here and in channel.py,
+that takes something:
+
+    try:
+        found = lib.handle_wait(...)      # what it takes is in the batch
+        ports = ...                       # calls may come here
+        words[COUNT] = 0                  # stores only: the caller has the ports now
+        batches += (batch,)
+        return ports
+    except BaseException:
+        lib.handle_put_back(...)
+        raise
+
+The batch becomes a spare one by the last store: a handler that calls this handle meanwhile cannot
+get it. ``+=`` on a list is one step without a GIL, too.
+
+What can still fail. A caller in C, such as ``map`` or ``functools.partial``, looks at signals
+before it has stored the result, and can lose it. And an event of a loop counts as handed over as
+soon as the loop's body begins.
+"""
 
 import errno
-import os
-import select
 import sys
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from .abi import PORT_BYTES, Request, check_uint32, pack_ports
-from .device import DONE, PAGE_PORTS, PORTS, UNREAD, Page
-from .errors import ChannelClosed, RingOverflow, StaleHandle
-from .handle import Handle
-from .timeouts import POLL_MOST, to_nanoseconds
+from .compiled import ffi, lib
+from .handle import COUNT, DONE, PORTS, Batch, Handle
+from .timeouts import to_deadline, to_nanoseconds
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -20,27 +57,29 @@ else:
     WriteableBuffer = Any
 
 NO_PORTS: tuple[int, ...] = ()
+PAGE_PORTS: int = lib.PAGE_PORTS
 
 # The formats of buffers of native unsigned 32-bit words.
 _WORDS = {"I", "@I", "=I", "<I" if sys.byteorder == "little" else ">I"}
 
+# Looked up once: they are called for every event.
+_wait, _next, _unmask_one = lib.handle_wait, lib.handle_next, lib.handle_unmask_one
+
 
 class Receiver(Handle):
-    """The event methods of EventChannel.
+    """The event methods of EventChannel."""
 
-    Until the last step before the return, an event that was read stays in its page or in the inbox,
-    and no signal handler runs after that step. So no event is lost, wherever a signal handler
-    raises: the next reader gets it.
-    """
+    _watcher: Any = None
+    """What watches the handle for an event loop, if anything does."""
 
     def read(self, max_ports: SupportsIndex = 1024) -> list[int]:
         """Take pending events and return their ports, oldest first; each is then masked.
 
-        A port can appear twice, if it was unmasked before its event was read, and it may have been
-        unbound since (driver). A blocking handle waits for an event.
+        A port can appear twice, if it was unmasked before its event was read (driver). A blocking
+        handle waits for an event.
 
         Args:
-            max_ports: the most ports to take; the driver returns at most a page (1024 on x86).
+            max_ports: the most ports to take; at most 1024 are taken.
 
         Raises:
             BlockingIOError: no event is pending and the handle is nonblocking.
@@ -49,11 +88,11 @@ class Receiver(Handle):
         """
         most = min(check_uint32("max_ports", max_ports), PAGE_PORTS)
         if not most:
-            self._check_usable()
+            self._check()
             return []
-        ports = self._take(-1 if self._device.blocking else 0, most)
+        ports = self._take(-1 if self._device.blocking else 0, most, NO_PORTS)
         if not ports:
-            self._fail("read", (most * PORT_BYTES,), errno.EAGAIN)
+            self._fail("read", (most * PORT_BYTES,), -errno.EAGAIN)
         return ports
 
     def read_into(self, buffer: "WriteableBuffer") -> int:
@@ -63,8 +102,7 @@ class Receiver(Handle):
 
         Args:
             buffer: a writable, contiguous buffer of unsigned 32-bit items, such as
-                ``array("I", bytes(4096))``. It receives as many ports as fit, at most a page (1024
-                on x86).
+                ``array("I", bytes(4096))``. It receives as many ports as fit, at most 1024.
 
         Returns:
             How many ports were written.
@@ -79,21 +117,23 @@ class Receiver(Handle):
             raise TypeError(
                 "read_into needs a writable, contiguous buffer of unsigned 32-bit items"
             )
-        words = view.cast("B").cast("I")
-        most = min(len(words), PAGE_PORTS)
-        inbox = self._inbox
-        page = inbox.page()
-        self._check_usable()
+        target = view.cast("B").cast("I")
+        most = min(len(target), PAGE_PORTS)
+        if not most:
+            self._check()
+            return 0
+        batch = Batch()
+        words = batch.words
         try:
-            count = self._fill(page, 0, most) if most else 0
-            if most and not count:
-                self._fail("read", (most * PORT_BYTES,), errno.EAGAIN)
-            words[:count] = page.words[PORTS : PORTS + count]
-            page.words[UNREAD] = 0
-            inbox.pages["spare"] = page
-            return count  # noqa: TRY300 - no step may come between
+            found = _wait(self._handle, batch.pointer, 0, most, 0)
+            count = self._finish(batch, 0, most, found)
+            if not count:
+                self._fail("read", (most * PORT_BYTES,), -errno.EAGAIN)
+            target[:count] = words[PORTS : PORTS + count]
+            words[COUNT] = 0
+            return count  # noqa: TRY300 - see above
         except BaseException:
-            inbox.put_back_page(page)
+            lib.handle_put_back(self._handle, batch.pointer)
             raise
 
     def unmask(self, ports: SupportsIndex | Iterable[SupportsIndex]) -> int:
@@ -110,16 +150,16 @@ class Receiver(Handle):
         # Usually one port is unmasked.
         only = ports[0] if type(ports) is list and len(ports) == 1 else ports
         if type(only) is int and not only >> 32:
-            result = self._unmask_one(only)
+            result = _unmask_one(self._handle, only)
             if result < 0:
-                self._fail("write", (PORT_BYTES,), -result)
+                self._fail("write", (PORT_BYTES,), result)
             return 1
-        data = bytes(pack_ports(ports))
-        size = len(data)
-        result = self._unmask(data, size)
+        data = pack_ports(ports)
+        count = len(data) // PORT_BYTES
+        result = lib.handle_unmask(self._handle, ffi.from_buffer("uint32_t[]", data), count)
         if result < 0:
-            self._fail("write", (size,), -result)
-        return size // PORT_BYTES
+            self._fail("write", (len(data),), result)
+        return count
 
     def poll(self, timeout: float | None = None) -> int:
         """Wait until an event is pending or the ring has overflowed.
@@ -135,29 +175,15 @@ class Receiver(Handle):
             StaleHandle: the handle was found to be stale, before or while this waited.
             ValueError: the timeout is negative or not a number.
         """
-        left = to_nanoseconds(timeout)
-        end = time.monotonic_ns() + left
-        self._check_usable()
-        fd = self._device.fileno()
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
-        poller.register(self._inbox.descriptor, select.POLLIN)
-        there = self._inbox.holds_events() and self._inbox.peek()
-        while True:
-            milliseconds = 0 if there else None if left < 0 else min(left / 1e6, POLL_MOST)
-            ready = dict(poller.poll(milliseconds))
-            if self.closed:
-                self._raise_closed_during_wait()
-            if self.stale:
-                self._refuse()
-            if self._inbox.descriptor in ready:
-                there = self._inbox.peek()
-            if fd in ready or there:
-                return ready.get(fd, select.POLLIN)
-            if left >= 0:
-                left = max(0, end - time.monotonic_ns())
-                if not left:
-                    return 0
+        deadline = to_deadline(to_nanoseconds(timeout))
+        result = lib.handle_poll(self._handle, deadline)
+        while result == -errno.EINTR:
+            result = lib.handle_poll(self._handle, deadline)
+            if result == lib.CLOSED:
+                result = lib.CLOSED_MEANWHILE  # by the signal's handler
+        if result < 0:
+            self._fail("poll", (), result)
+        return result
 
     def wait(
         self,
@@ -182,33 +208,12 @@ class Receiver(Handle):
         """
         # The fast path for the usual timeouts.
         if timeout is None:
-            nanoseconds = -1
+            deadline = -1
         else:
-            nanoseconds = 0 if timeout == 0 and type(timeout) is int else to_nanoseconds(timeout)
-        inbox = self._inbox
-        if inbox.left or inbox.batches or inbox.reserved:
-            return self._take(nanoseconds, PAGE_PORTS, unmask)
-        page = inbox.pages.pop("spare", None) or inbox.page()
-        words = page.words
-        try:
-            port = 0
-            if unmask is not NO_PORTS:
-                # Usually one port is unmasked.
-                if type(unmask) is list and len(unmask) == 1:
-                    port = check_uint32("port", unmask[0])
-                else:
-                    self._set_done(words, unmask)
-            count = self._turn(inbox.descriptor, page.pointer, PAGE_PORTS, nanoseconds, port)
-            if count < 0:
-                count = self._retry_turn(page, PAGE_PORTS, count)
-            ports = [words[PORTS]] if count == 1 else words[PORTS : PORTS + count].tolist()
-            # No signal handler can run between these steps and the caller.
-            words[UNREAD] = 0
-            inbox.pages["spare"] = page
-            return ports  # noqa: TRY300
-        except BaseException:
-            inbox.put_back_page(page)
-            raise
+            deadline = (
+                0 if timeout == 0 and type(timeout) is int else to_deadline(to_nanoseconds(timeout))
+            )
+        return self._take(deadline, PAGE_PORTS, unmask)
 
     def events(
         self,
@@ -225,9 +230,6 @@ class Receiver(Handle):
         the rest first, by any method of this handle or of an AsyncEventChannel on it (but not by
         select or epoll on its descriptor, which do not know of these events). While the loop runs,
         other readers may take events from its batch.
-
-        Events of a port that this handle has unbound since are skipped; ``read`` and ``wait``
-        return them.
 
         Args:
             timeout: seconds without an event after which the loop ends; None never ends it, 0 ends
@@ -248,7 +250,9 @@ class Receiver(Handle):
         The ports whose events were in the ring stay masked (driver): ``unmask`` every bound port
         next, or use ``recover``, which does both.
         """
-        self._ioctl(Request.RESET)
+        result = lib.handle_reset(self._handle)
+        if result < 0:
+            self._fail(Request.RESET, (), result)
 
     def recover(self) -> frozenset[int]:
         """Recover from an overflow: empty the ring and unmask every bound port.
@@ -259,13 +263,16 @@ class Receiver(Handle):
             The ports whose events may have been lost: every bound one, because the driver does not
             tell. Handle each as if an event had arrived.
         """
-        with self._bindings.lock:
-            ports = frozenset(self.bindings)
-            self.reset()
-            self.unmask(ports)
-        return ports
+        room, count = 0, 1
+        while count > room:
+            room = count + 64
+            ports = ffi.new("uint32_t[]", room)
+            count = lib.handle_recover(self._handle, ports, room)
+        if count < 0:
+            self._fail(Request.RESET, (), count)
+        return frozenset(ports[0:count])
 
-    def _events(  # noqa: C901, PLR0912, PLR0915 - a handler may run at each call
+    def _events(
         self,
         nanoseconds: int,
         on_overflow: Callable[[frozenset[int]], object] | None,
@@ -274,72 +281,85 @@ class Receiver(Handle):
     ) -> Generator[int, None, None]:
         """Iterate over the events as ``events`` does.
 
+        The core hands over one event in a call, and makes no system call until its batch ends. The
+        next call tells it that the body is done with the port.
+
         Args:
-            nanoseconds: how long to wait for each batch; -1 waits forever.
+            nanoseconds: how long to wait for each event; -1 waits forever.
             on_overflow: see ``events``.
             idle: yield 0 if no event arrives in time, instead of ending.
         """
-        inbox, unbound = self._inbox, self._bindings.unbound
-        page = inbox.page()
-        words, pointer = page.words, page.pointer
-        batch, count = None, 0
-        # How many of the page's ports were yielded to the body.
-        done = 0
+        handle, batch = self._handle, Batch()
+        pointer = batch.pointer
+        deadline, is_limited = to_deadline(nanoseconds), nanoseconds > 0
+        # Whether the body got the port that the core has handed over last.
+        handed_over = False
         try:
             while True:
-                words[DONE], done = done, 0
-                try:
-                    if inbox.left or inbox.batches or inbox.reserved:
-                        count = self._fill(page, nanoseconds, PAGE_PORTS)
-                    else:
-                        count = self._turn(inbox.descriptor, pointer, PAGE_PORTS, nanoseconds, 0)
-                        if count < 0:
-                            count = self._retry_turn(page, PAGE_PORTS, count)
-                except RingOverflow:
-                    if on_overflow is None:
-                        raise
-                    on_overflow(self.recover())
-                    continue
-                if not count:
+                handed_over = False
+                port = _next(handle, pointer, deadline)
+                if port > 0:
+                    handed_over = True
+                    yield port
+                elif port == -errno.EINTR:
+                    continue  # to the same deadline
+                elif port == 0:
                     if not idle:
                         return
                     yield 0
-                    continue
-                if unbound:
-                    count = _drop_ports(words, count, unbound)
-                    if not count:
-                        continue
-                if count == 1:
-                    words[UNREAD] = 0
-                    done = 1
-                    yield words[PORTS]
+                elif port == -errno.EFBIG and on_overflow is not None:
+                    on_overflow(self.recover())
                 else:
-                    batch = zip(  # noqa: B905 - of equal length
-                        words[PORTS : PORTS + count].tolist(), range(1, count + 1)
-                    )
-                    inbox.batches[batch] = None
-                    words[UNREAD] = 0
-                    for port, done in batch:  # noqa: B007 - for the finally
-                        yield port
-                    inbox.batches.pop(batch, None)
+                    self._fail_transfer(batch, PAGE_PORTS, port)
+                if is_limited:
+                    deadline = to_deadline(nanoseconds)
         finally:
-            if words[UNREAD]:
-                inbox.put_back_page(page)
-            if done:
-                words[DONE] = done
-            try:
-                if words[DONE] and not self._inherited:
-                    self._turn(-1, pointer, 0, 0, 0)
-            except (ChannelClosed, StaleHandle):
-                pass
-            finally:
-                if done == count and batch in inbox.batches:
-                    del inbox.batches[batch]  # it is exhausted
-                if inbox.left or inbox.batches:
-                    os.eventfd_write(inbox.descriptor, 1)
+            if lib.handle_leave(handle, pointer, handed_over) == lib.RAISED:
+                self._fail("write", (), lib.RAISED)
+
+    def _take(
+        self, deadline: int, most: int, unmask: SupportsIndex | Iterable[SupportsIndex]
+    ) -> list[int]:
+        """Unmask ports, and take at most ``most`` events, as ``wait`` does."""
+        batches = self._batches
+        try:
+            batch = batches.pop()
+        except IndexError:
+            batch = Batch()
+        words = batch.words
+        try:
+            port = 0
+            if unmask is not NO_PORTS:
+                # Usually one port is unmasked.
+                if type(unmask) is list and len(unmask) == 1:
+                    port = check_uint32("port", unmask[0])
+                else:
+                    self._set_done(words, unmask)
+            found = _wait(self._handle, batch.pointer, deadline, most, port)
+            if found >> 32:
+                count = self._finish(batch, deadline, most, found)
+                ports = words[PORTS : PORTS + count].tolist()
+            else:
+                ports = [found] if found else []
+            words[COUNT] = 0
+            batches += (batch,)
+            return ports  # noqa: TRY300 - see above
+        except BaseException:
+            lib.handle_put_back(self._handle, batch.pointer)
+            raise
+
+    def _finish(self, batch: Batch, deadline: int, most: int, found: int) -> int:
+        """Go on after a signal, with what handle_wait has returned; return how many events came."""
+        while found == -errno.EINTR:
+            found = _wait(self._handle, batch.pointer, deadline, most, 0)
+            if found == lib.CLOSED:
+                found = lib.CLOSED_MEANWHILE  # by the signal's handler
+        if found < 0:
+            self._fail_transfer(batch, most, found)
+        return batch.words[COUNT]
 
     def _set_done(self, words: memoryview, ports: SupportsIndex | Iterable[SupportsIndex]) -> None:
-        """Write the ports to unmask into a page's words."""
+        """Write the ports to unmask into a batch's words."""
         data = pack_ports(ports)
         if len(data) > PORT_BYTES * PAGE_PORTS:
             self.unmask(memoryview(data)[PORT_BYTES * PAGE_PORTS :].cast("I"))
@@ -347,86 +367,3 @@ class Receiver(Handle):
         count = len(data) // PORT_BYTES
         words[PORTS : PORTS + count] = memoryview(data).cast("I")
         words[DONE] = count
-
-    def _take(
-        self,
-        nanoseconds: int,
-        most: int,
-        unmask: SupportsIndex | Iterable[SupportsIndex] = NO_PORTS,
-    ) -> list[int]:
-        """Take events as ``wait`` does, those of the inbox first."""
-        inbox = self._inbox
-        page = inbox.page()
-        try:
-            if unmask is not NO_PORTS:
-                self._set_done(page.words, unmask)
-            count = self._fill(page, nanoseconds, most)
-            ports: list[int] = page.words[PORTS : PORTS + count].tolist()
-            page.words[UNREAD] = 0
-            inbox.pages["spare"] = page
-            return ports  # noqa: TRY300
-        except BaseException:
-            inbox.put_back_page(page)
-            raise
-
-    def _pull(self, unmask: Iterable[SupportsIndex]) -> int:
-        """Unmask ports, and read the driver's events into the inbox; return how many."""
-        inbox = self._inbox
-        page = inbox.page()
-        try:
-            self._set_done(page.words, unmask)
-            count = self._turn(inbox.descriptor, page.pointer, PAGE_PORTS, 0, 0)
-            if count < 0:
-                self._fail_turn(page, PAGE_PORTS, count)
-            inbox.add(page.words[PORTS : PORTS + count].tolist())
-            page.words[UNREAD] = 0
-            return count  # noqa: TRY300
-        except BaseException:
-            inbox.put_back_page(page)
-            raise
-
-    def _fill(self, page: Page, nanoseconds: int, most: int) -> int:
-        """Fill a page with events: those of the inbox if there are any, else those of a turn."""
-        inbox = self._inbox
-        if inbox.left or inbox.batches or inbox.reserved:
-            if page.words[DONE]:
-                count = self._turn(-1, page.pointer, 0, 0, 0)
-                if count < 0:
-                    self._fail_turn(page, most, count)
-            else:
-                self._check_usable()
-            watcher = inbox.watcher
-            if watcher is not None and inbox.reserved and self._pull(NO_PORTS):
-                # Events that a task waits for are not for other readers.
-                watcher.events_came()
-            count = inbox.fill(page, most) if inbox.holds_events() else 0
-            if count or (inbox.reserved and not nanoseconds):
-                return count
-        count = self._turn(inbox.descriptor, page.pointer, most, nanoseconds, 0)
-        return count if count >= 0 else self._retry_turn(page, most, count)
-
-    def _retry_turn(self, page: Page, most: int, count: int) -> int:
-        """Repeat a turn that was woken without a port, until there is one or the time is over."""
-        while count < 0:
-            if self.closed:
-                self._raise_closed_during_wait()
-            if count not in {-errno.EAGAIN, -errno.EINTR}:
-                self._fail_turn(page, most, count)
-            count = self._inbox.fill(page, most)
-            if not count:
-                left = page.times[0]
-                count = self._turn(self._inbox.descriptor, page.pointer, most, left, 0)
-        return count
-
-    def _fail_turn(self, page: Page, most: int, result: int) -> NoReturn:
-        """Raise the error of a turn's write or read."""
-        done = page.words[DONE]
-        self._fail("write" if done else "read", (PORT_BYTES * (done or most),), -result)
-
-
-def _drop_ports(words: memoryview, count: int, unbound: Mapping[int, None]) -> int:
-    """Remove unbound ports from those in a page; return how many remain."""
-    ports = [port for port in words[PORTS : PORTS + count].tolist() if port not in unbound]
-    words[PORTS : PORTS + len(ports)] = memoryview(pack_ports(ports)).cast("I")
-    words[UNREAD] = len(ports)
-    return len(ports)

@@ -1,7 +1,9 @@
 """Timeouts of calls that wait."""
 
+from time import monotonic_ns
+
 POLL_MOST = 2**31 - 1
-"""The longest wait that poll(2) and epoll_wait(2) take, in milliseconds."""
+"""The longest wait that epoll_wait(2) takes, in milliseconds."""
 
 # In seconds. No useful timeout is longer, and in nanoseconds it fits into 64 bits.
 _LONGEST = 1e9
@@ -25,3 +27,8 @@ def to_nanoseconds(timeout: float | None) -> int:
     if not valid:
         raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout}")
     return int(float(min(timeout, _LONGEST)) * 1e9)
+
+
+def to_deadline(nanoseconds: int) -> int:
+    """Return the time of CLOCK_MONOTONIC after so many nanoseconds; 0 and -1 stay as they are."""
+    return monotonic_ns() + nanoseconds if nanoseconds > 0 else nanoseconds

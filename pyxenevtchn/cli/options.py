@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from ..abi import DOMID_SELF, UINT32_MAX, Virq, check_uint32
-from ..device import DEFAULT_DEVICE
+from ..abi import DEFAULT_DEVICE, DOMID_SELF, UINT32_MAX, Virq, check_uint32
 from ..opening import DEVICE_VARIABLE
 
 if TYPE_CHECKING:

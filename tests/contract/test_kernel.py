@@ -22,12 +22,12 @@ from .events import Pair, expect
 pytestmark = pytest.mark.backends("preload", "real")
 
 REQUESTS_WITH_ARGUMENT = (
-    lib.IOCTL_BIND_VIRQ,
-    lib.IOCTL_BIND_INTERDOMAIN,
-    lib.IOCTL_BIND_UNBOUND_PORT,
-    lib.IOCTL_UNBIND,
-    lib.IOCTL_NOTIFY,
-    lib.IOCTL_RESTRICT_DOMID,
+    lib.IOCTL_EVTCHN_BIND_VIRQ,
+    lib.IOCTL_EVTCHN_BIND_INTERDOMAIN,
+    lib.IOCTL_EVTCHN_BIND_UNBOUND_PORT,
+    lib.IOCTL_EVTCHN_UNBIND,
+    lib.IOCTL_EVTCHN_NOTIFY,
+    lib.IOCTL_EVTCHN_RESTRICT_DOMID,
 )
 
 
@@ -39,7 +39,8 @@ def test_a_null_argument_is_a_fault(channel: EventChannel, request_number: int) 
 
 
 @pytest.mark.parametrize(
-    "request_number", [0x4508, 0x00044508, lib.IOCTL_NOTIFY + 0x40000, lib.IOCTL_RESET + 0x40000]
+    "request_number",
+    [0x4508, 0x00044508, lib.IOCTL_EVTCHN_NOTIFY + 0x40000, lib.IOCTL_EVTCHN_RESET + 0x40000],
 )
 def test_an_unknown_request_is_enosys(channel: EventChannel, request_number: int) -> None:
     with pytest.raises(OSError, match="not implemented") as caught:
@@ -55,7 +56,7 @@ def test_the_hypercall_cuts_a_domid_that_the_library_refuses(
     domid = 0x10000 + here.domid
     argument = struct.pack("=2I", domid, port)
     other = open_channel()
-    connected = fcntl.ioctl(other, lib.IOCTL_BIND_INTERDOMAIN, bytearray(argument))
+    connected = fcntl.ioctl(other, lib.IOCTL_EVTCHN_BIND_INTERDOMAIN, bytearray(argument))
     assert connected > 0
     other.notify(connected)
     expect(channel, port)

@@ -32,8 +32,8 @@ def open_without_descriptors(open_device: Callable[[], object]) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = fcntl.fcntl(0, fcntl.F_DUPFD, 0)
     os.close(lowest_free)
-    # A device takes four, and all lower numbers are in use.
-    for room in range(4):
+    # A device takes three, and all lower numbers are in use.
+    for room in range(3):
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + room, limits[1]))
         try:
             with refused(errno.EMFILE):

@@ -14,9 +14,10 @@ import pytest
 
 from pyxenevtchn import DOMID_SELF, Request, RingOverflow, Virq
 from pyxenevtchn.abi import PORT_BYTES, pack_ports, unpack_ports
-from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
+from pyxenevtchn.fake import FakeDevice, Hypervisor
+from pyxenevtchn.fake.device import adopt
 
-from ..concurrency import alarms, child, struck, threads, until_asleep
+from ..concurrency import alarms, child, threads
 from ..descriptors import descriptors
 from ..limits import TIMEOUT
 from .helpers import open_without_descriptors
@@ -160,38 +161,13 @@ def test_sigio_comes_for_events_and_not_for_an_overflow(loop: Loop, sigio: list[
     assert fcntl.fcntl(fd, fcntl.F_GETFL) == flags | os.O_ASYNC
 
 
-@pytest.mark.parametrize("nonblocking", [True, False])
+@pytest.mark.parametrize("cloexec", [True, False])
 def test_the_descriptor_has_the_flags_that_it_was_opened_with(
-    xen: Hypervisor, nonblocking: bool
+    xen: Hypervisor, cloexec: bool
 ) -> None:
-    device = xen.dom0.device(nonblocking=nonblocking)
-    assert os.get_blocking(device.fileno()) is device.blocking is not nonblocking
-    assert not os.get_inheritable(device.fileno())
+    device = xen.dom0.device(cloexec=cloexec)
+    assert os.get_inheritable(device.fileno()) is not cloexec
     device.close()
-    device = xen.dom0.device(cloexec=False)
-    assert os.get_inheritable(device.fileno())
-    device.close()
-
-
-def test_a_read_that_blocks_wakes_with_an_event(xen: Hypervisor) -> None:
-    loop = make_loop(xen.dom0.device(nonblocking=False))
-    came: list[int] = []
-    with threads(lambda: came.extend(loop.read())) as (reader,):
-        until_asleep(reader)
-        loop.notify()
-    assert came == [loop.receiver]
-    loop.device.close()
-
-
-def test_a_read_that_blocks_is_interrupted_by_a_signal_handler_that_raises(
-    xen: Hypervisor,
-) -> None:
-    loop = make_loop(xen.dom0.device(nonblocking=False))
-    with pytest.raises(KeyboardInterrupt), struck(signal.default_int_handler):
-        loop.read()
-    loop.notify()
-    assert loop.read() == [loop.receiver]
-    loop.device.close()
 
 
 def test_a_signal_handler_may_use_the_device_at_any_time(loop: Loop) -> None:
@@ -251,7 +227,7 @@ def test_closing_leaves_no_descriptor_open(xen: Hypervisor) -> None:
     loop.overflow()
     twin = adopt(os.dup(loop.device.fileno()))
     assert twin
-    twin.own()
+    twin.core.owned = True
     loop.device.close()
     loop.device.close()
     twin.close()
@@ -267,9 +243,9 @@ def test_an_open_without_free_descriptors_leaves_none_open(xen: Hypervisor) -> N
 def test_a_duplicate_has_the_same_ring_and_ports(loop: Loop) -> None:
     twin = adopt(os.dup(loop.device.fileno()))
     assert twin
-    twin.own()
+    twin.core.owned = True
     assert twin.name == f"fd {twin.fileno()}"
-    assert twin.port_space == loop.device.port_space
+    assert twin.space == loop.device.space
     loop.notify()
     assert readiness(twin) == readiness(loop.device) == select.POLLIN | select.POLLOUT
     assert unpack_ports(twin.read(4)) == [loop.receiver]
@@ -287,7 +263,7 @@ def test_the_last_close_unbinds_the_ports(xen: Hypervisor) -> None:
     borrowed = adopt(first.fileno())
     assert second
     assert borrowed
-    second.own()
+    second.core.owned = True
     for closed in (borrowed, first):
         closed.close()
         assert any(port.virq == Virq.DEBUG for port in xen.ports(0))
@@ -322,10 +298,9 @@ def test_a_child_process_disturbs_nothing(loop: Loop) -> None:
     def disturb() -> None:
         with pytest.raises(RuntimeError, match="parent"):
             adopt(loop.device.fileno())
-        loop.read()
         before = descriptors()
         loop.device.close()
-        assert len(before - descriptors()) == 2
+        assert len(before - descriptors()) == 3
 
     loop.notify()
     with child(disturb):

@@ -35,7 +35,8 @@ class Pair:
 
     def send(self) -> None:
         """Send an event on every port, in order."""
-        self.sender.notify_many(pack_ports(self.senders))
+        for port in self.senders:
+            self.sender.ioctl(Request.NOTIFY, port)
 
     def readable(self) -> bool:
         return readable(self.receiver)

@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pyxenevtchn import DOMID_SELF, Request, Virq
 from pyxenevtchn.abi import PORT_BYTES, pack_ports, unpack_ports, virq_scope
-from pyxenevtchn.fake import FakeDevice, Hypervisor, adopt
+from pyxenevtchn.fake import FakeDevice, Hypervisor
+from pyxenevtchn.fake.device import adopt
 
 from ..descriptors import descriptors
 
@@ -160,7 +161,7 @@ class FakeMachine(RuleBasedStateMachine):
         handle = self.some_handle(data)
         twin = adopt(os.dup(handle.devices[0].fileno()))
         assert twin
-        twin.own()
+        twin.core.owned = True
         handle.devices.insert(data.draw(st.integers(0, len(handle.devices))), twin)
 
     @precondition(lambda self: len(self.handles) > 1)

@@ -7,12 +7,12 @@ import select
 from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from functools import partial, partialmethod
+from functools import partial
 from typing import Protocol
 
 from pyxenevtchn import DOMID_SELF, Device, EventChannel, RingOverflow, Virq
 from pyxenevtchn.abi import Request
-from pyxenevtchn.fake import FakeDevice, Hypervisor, Port, reset_default
+from pyxenevtchn.fake import Hypervisor, Port, reset_default
 from pyxenevtchn.fake.server.remote import RemoteHypervisor
 
 from ..contract.events import connect
@@ -53,18 +53,6 @@ class Machine(Protocol):
         """Check that no handle is open and no port bound."""
 
 
-# A fake's device whose calls are calls into C, as the real one's are: a handler that is due at the
-# end of such a call runs before the caller has its result.
-_DeviceInC = type(
-    "DeviceInC",
-    (FakeDevice,),
-    {
-        name: partialmethod(getattr(FakeDevice, name))
-        for name in ("turn", "unmask", "unmask_one", "close")
-    },
-)
-
-
 class FakeMachine:
     """A new fake's dom0."""
 
@@ -76,14 +64,20 @@ class FakeMachine:
         reset_default(self.xen)
 
     def open(self, *, nonblocking: bool = True) -> tuple[EventChannel, Notify]:
-        device = self.device(nonblocking=nonblocking)
-        return EventChannel(device), device.request(Request.NOTIFY)
-
-    def device(self, *, nonblocking: bool = True) -> Device:
-        """Open a device without a handle."""
         device = self.xen.dom0.device(nonblocking=nonblocking)
-        device.__class__ = _DeviceInC
-        return device
+        file = device._description.file  # noqa: SLF001
+
+        def notify(port: int) -> int:
+            try:
+                return file.ioctl(Request.NOTIFY, port)
+            except OSError as error:
+                return -(error.errno or 0)
+
+        return EventChannel(device), notify
+
+    def device(self) -> Device:
+        """Open a device without a handle."""
+        return self.xen.dom0.device()
 
     def candidates(self) -> set[int]:
         return _candidates(self.xen.ports(0))

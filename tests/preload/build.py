@@ -16,16 +16,19 @@ _STRICT = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 PLAIN = "plain"
 
-# By name: the compiler's flags, and the runtime that must be preloaded first.
-_BUILDS = {
-    PLAIN: (("-O2", "-D_FORTIFY_SOURCE=2"), None),
-    "address": (("-O1", "-fsanitize=address,undefined"), "libasan.so"),
-    "thread": (("-O1", "-fsanitize=thread"), "libtsan.so"),
+# By name: the compiler's flags.
+FLAGS = {
+    PLAIN: ("-O2", "-D_FORTIFY_SOURCE=2"),
+    "address": ("-O1", "-fsanitize=address,undefined"),
+    "thread": ("-O1", "-fsanitize=thread"),
 }
-BUILDS = tuple(_BUILDS)
+BUILDS = tuple(FLAGS)
 
-# For what the programs do on purpose.
-_OPTIONS = {
+# The runtimes that must be preloaded first.
+_RUNTIMES = {"address": "libasan.so", "thread": "libtsan.so"}
+
+# The sanitizers' environment, for what the programs do on purpose.
+OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0",  # the search for leaks traces the program
     "UBSAN_OPTIONS": "halt_on_error=1",
     "TSAN_OPTIONS": "die_after_fork=0",
@@ -46,7 +49,7 @@ class Build:
 
     def environment(self, device: str) -> Mapping[str, str]:
         """Return the environment of a program on a fake device."""
-        return {**_OPTIONS, "LD_PRELOAD": self.preloaded, preload.VARIABLE: device}
+        return {**OPTIONS, "LD_PRELOAD": self.preloaded, preload.VARIABLE: device}
 
     def run(self, program: str, *arguments: str, device: str) -> "subprocess.CompletedProcess[str]":
         """Run a program to its end."""
@@ -68,7 +71,7 @@ def compile_program(binary: Path, sources: list[Path], *options: str) -> None:
 
 def build(name: str, folder: Path) -> Build:
     """Compile the programs of this folder, and the object."""
-    flags, runtime = _BUILDS[name]
+    flags, runtime = FLAGS[name], _RUNTIMES.get(name)
     for source in HERE.glob("*.c"):
         compile_program(folder / source.stem, [source], *flags)
     if runtime is None:

@@ -11,13 +11,15 @@ import struct
 import subprocess
 from array import array
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from bench_parts.measure import Subject
-from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel
+from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel, Request
 from pyxenevtchn._ffi import ffi, lib
-from pyxenevtchn.device import PAGE_PORTS, PORTS, Page
+from pyxenevtchn.device import NUMBERS
+from pyxenevtchn.handle import PORTS, Batch
+
+PAGE_PORTS = lib.PAGE_PORTS
 
 
 def compile_c(name: str, folder: Path) -> Path:
@@ -182,10 +184,10 @@ class Plain:
 
     def _connect(self) -> int:
         near: int = fcntl.ioctl(
-            self.fd, lib.IOCTL_BIND_UNBOUND_PORT, bytearray(struct.pack("=I", DOMID_SELF))
+            self.fd, lib.IOCTL_EVTCHN_BIND_UNBOUND_PORT, bytearray(struct.pack("=I", DOMID_SELF))
         )
         argument = bytearray(struct.pack("=2I", DOMID_SELF, near))
-        fcntl.ioctl(self.fd, lib.IOCTL_BIND_INTERDOMAIN, argument)
+        fcntl.ioctl(self.fd, lib.IOCTL_EVTCHN_BIND_INTERDOMAIN, argument)
         self._take()
         return near
 
@@ -203,13 +205,13 @@ class Plain:
         """Send and take that many events over the first pair, one after the other."""
         near = self.near[0]
         for _ in range(events):
-            fcntl.ioctl(self.fd, lib.IOCTL_NOTIFY, bytearray(struct.pack("=I", near)))
+            fcntl.ioctl(self.fd, lib.IOCTL_EVTCHN_NOTIFY, bytearray(struct.pack("=I", near)))
             self._take()
 
     def notify_each(self, ports: int) -> None:
         """Notify that many ports."""
         for argument in self.notifications[:ports]:
-            fcntl.ioctl(self.fd, lib.IOCTL_NOTIFY, argument)
+            fcntl.ioctl(self.fd, lib.IOCTL_EVTCHN_NOTIFY, argument)
 
     def drain(self, events: int) -> None:
         """Take that many events, a page at a time."""
@@ -218,24 +220,24 @@ class Plain:
 
 
 class Bare:
-    """The compiled functions alone: the rest of the time is Python's.
+    """The functions of the core alone: the rest of the time is Python's.
 
-    No check, no bookkeeping, no other thread, no close: a library cannot do less than this.
+    No check and no list: a library cannot do less than this.
     """
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._fd = library.channel.fileno()
-        self._page = Page(partial(ffi.from_buffer, "uint32_t[]"))
+        self._handle = library.channel._handle  # noqa: SLF001
+        self._batch = Batch()
 
     def one_by_one(self, events: int) -> None:
         """Send and take that many events over the first pair, one after the other."""
-        fd, pointer, write = self._fd, self._page.pointer, os.write
-        near, word = self._library.near[0], struct.pack("=I", self._library.far[0])
+        handle, pointer = self._handle, self._batch.pointer
+        near, far = self._library.near[0], self._library.far[0]
         for _ in range(events):
-            lib.notify(fd, near)
-            lib.turn(fd, -1, pointer, PAGE_PORTS, -1, 0)
-            write(fd, word)
+            lib.handle_notify(handle, near)
+            lib.handle_wait(handle, pointer, -1, PAGE_PORTS, 0)
+            lib.handle_unmask_one(handle, far)
 
     def notify_many(self, ports: int) -> None:
         """Notify that many ports with one call."""
@@ -243,10 +245,12 @@ class Bare:
 
     def drain(self, events: int) -> None:
         """Take that many events, as lists of ints, a page at a time."""
+        handle, batch = self._handle, self._batch
         while events:
-            count = lib.turn(self._fd, -1, self._page.pointer, PAGE_PORTS, -1, 0)
-            ports = self._page.words[PORTS : PORTS + count].tolist()
-            os.write(self._fd, array("I", ports))
+            found = lib.handle_wait(handle, batch.pointer, -1, PAGE_PORTS, 0)
+            count = found & 0xFFFF_FFFF if found >> 32 else 1
+            ports = array("I", batch.words[PORTS : PORTS + count].tolist())
+            lib.handle_unmask(handle, ffi.from_buffer("uint32_t[]", ports), count)
             events -= count
 
 
@@ -292,7 +296,9 @@ def bind_and_close(pairs: int) -> None:
 
 def bind_and_close_bare(pairs: int) -> None:
     """Do the same with the compiled functions alone."""
-    fd = os.open("/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
+    device = ffi.new("struct device *")
+    lib.device_open(device, b"/dev/xen/evtchn", os.O_RDWR | os.O_CLOEXEC)
     for _ in range(pairs):
-        lib.bind_interdomain(fd, DOMID_SELF, lib.bind_unbound_port(fd, DOMID_SELF))
-    os.close(fd)
+        near = lib.device_request(device, NUMBERS[Request.BIND_UNBOUND_PORT], DOMID_SELF, 0)
+        lib.device_request(device, NUMBERS[Request.BIND_INTERDOMAIN], DOMID_SELF, near)
+    lib.device_release(device)

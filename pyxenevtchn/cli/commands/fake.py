@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import click
 
-from ...device import DEFAULT_DEVICE
+from ...abi import DEFAULT_DEVICE
 from ...fake import preload
 from ...fake.hypervisor import Hypervisor
 from ...fake.names import PREFIX

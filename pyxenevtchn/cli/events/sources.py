@@ -1,11 +1,14 @@
 """The sources of events: what the options name, how to bind it, and its name."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 
 from ...abi import Request, virq_name
 from ...bindings import Binding
 from ...channel import EventChannel
+from ...holders import describe_virq
+from ...opening import open_device
 from ..options import domid_name
 
 
@@ -28,7 +31,7 @@ class Sources:
     def bind(self, channel: EventChannel) -> dict[int, str]:
         """Bind all sources; return the name of each port's source, in the order of binding."""
         for virq in self.virqs:
-            channel.bind_virq(virq)
+            _bind_virq(channel, virq)
         for domid, port in self.addresses:
             channel.bind_interdomain(domid, port)
         for domid in self.domains:
@@ -36,6 +39,18 @@ class Sources:
         for port in self.static_ports:
             channel.bind_static(port)
         return names(channel.bindings)
+
+
+def _bind_virq(channel: EventChannel, virq: int) -> None:
+    try:
+        channel.bind_virq(virq)
+    except FileExistsError as error:
+        # Who has it is known to root in dom0; else the error says what it can.
+        with suppress(OSError), closing(open_device(channel.name)) as device:
+            holder = describe_virq(virq, device.port_table(), device.fileno())
+            if holder:
+                error.add_note(holder)
+        raise
 
 
 def names(bindings: Mapping[int, Binding]) -> dict[int, str]:

@@ -8,7 +8,7 @@ import errno
 import os
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ...abi import (
     DOMID_FIRST_RESERVED,
@@ -75,17 +75,21 @@ class OpenFile:
         return select.POLLIN if self.readable else 0
 
     def read(self, size: int) -> bytes:
-        """Take events off the ring, oldest first: whole ports, at most a page.
+        """Take events off the ring as ``take`` does, by bytes: whole ports; none if it is less."""
+        if size < PORT_BYTES:
+            if self._kernel.must_prepare:
+                self._kernel.prepare(self, "read")
+            return b""
+        return bytes(pack_ports(self.take(size // PORT_BYTES)))
+
+    def take(self, room: int) -> list[int]:
+        """Take events off the ring, oldest first: as many as there is room for, at most a page.
 
         Raises:
-            OSError: EFBIG after an overflow, EAGAIN if the ring is empty; in this order. Neither
-                if ``size`` is less than a port.
+            OSError: EFBIG after an overflow, EAGAIN if the ring is empty; in this order.
         """
         if self._kernel.must_prepare:
             self._kernel.prepare(self, "read")
-        size &= -PORT_BYTES
-        if size == 0:
-            return b""
         if self._overflow:
             self.on_poll(select.POLLERR)
             fail(errno.EFBIG)
@@ -94,12 +98,12 @@ class OpenFile:
             # Once more, in case a signal handler's exception interrupted the last time.
             self._show_empty()
             fail(errno.EAGAIN)
-        count = min(len(ring), min(size, PAGE_BYTES) // PORT_BYTES)
+        count = min(len(ring), room, PAGE_BYTES // PORT_BYTES)
         # Usually one event is there.
-        ports = ring.popleft() if count == 1 else [ring.popleft() for _ in range(count)]
+        ports = [ring.popleft()] if count == 1 else [ring.popleft() for _ in range(count)]
         if not ring:
             self._show_empty()
-        return bytes(pack_ports(ports))
+        return ports
 
     def unread(self, data: bytes) -> None:
         """Put the result of a ``read`` back at the front of the ring: the reader did not get it."""
@@ -108,22 +112,24 @@ class OpenFile:
             self.show_readable()
 
     def write(self, data: Packed) -> int:
-        """Enable ports again: whole ports, at most a page.
-
-        Ports that are enabled already, or not of this file, are skipped.
+        """Enable ports as ``enable`` does, by bytes: whole ports, at most a page.
 
         Returns:
-            The number of bytes taken, skipped ports included.
+            The number of bytes taken.
         """
+        size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
+        self.enable(unpack_ports(data[:size]))
+        return size
+
+    def enable(self, ports: Iterable[int]) -> None:
+        """Enable ports again; those that are enabled already, or not of this file, are skipped."""
         if self._kernel.must_prepare:
             self._kernel.prepare(self, "write")
-        size = min(len(data) & -PORT_BYTES, PAGE_BYTES)
-        ports = self.ports
-        for port in unpack_ports(data if size == len(data) else data[:size]):
-            if ports.get(port) is False:
-                ports[port] = True
+        own = self.ports
+        for port in ports:
+            if own.get(port) is False:
+                own[port] = True
                 self._kernel.end_of_interrupt(port)
-        return size
 
     def ioctl(self, request: Request, *arguments: int) -> int:
         """Make a request; the arguments are its struct's fields.
@@ -138,17 +144,6 @@ class OpenFile:
         if self._kernel.must_prepare:
             self._kernel.prepare(self, request)
         return _REQUESTS[request](self, *arguments)
-
-    def notify_many(self, ports: Packed) -> tuple[int, int]:
-        """Send NOTIFY for each port, a 32-bit word, until one fails (see device.Device)."""
-        sent = 0
-        for port in unpack_ports(ports):
-            try:
-                self.ioctl(Request.NOTIFY, port)
-            except OSError as error:
-                return sent, error.errno or 0
-            sent += 1
-        return sent, 0
 
     def interrupt(self, port: int) -> None:
         """Take an event of a port: disable the port, and put the event in the ring if it fits."""

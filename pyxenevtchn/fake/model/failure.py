@@ -12,6 +12,13 @@ class KernelBug(Exception):
     """
 
 
+class Refusal(OSError):
+    """An errno that the driver, its kernel or Xen answers with.
+
+    A class of its own: an OSError of a signal handler that runs in a model is no answer of it.
+    """
+
+
 def fail(number: int) -> NoReturn:
-    """Raise the OSError of an errno."""
-    raise OSError(number, os.strerror(number))
+    """Raise the Refusal of an errno."""
+    raise Refusal(number, os.strerror(number))

@@ -13,7 +13,7 @@ from ...ports import Port
 from .configuration import Configuration
 from .delivery import Delivery, Immediate, Shuffled
 from .event_queues import FifoQueue, TwoLevelQueue
-from .failure import KernelBug, fail
+from .failure import KernelBug, Refusal, fail
 from .irqs import File, Irq, OrphanIrq, SharedIrq
 from .kernel_ports import bind_kernel_ports
 from .xen import Evtchn, XenDomain
@@ -136,7 +136,7 @@ class Kernel:
             ValueError: the domain is saved.
         """
         if self.gone is not None:
-            error = OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            error = Refusal(errno.ENODEV, os.strerror(errno.ENODEV))
             error.add_note(f"domain {self.domain.domid} was {self.gone}")
             raise error
         if self.saved:

@@ -6,11 +6,12 @@ named).
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ...abi import DOMID_FIRST_RESERVED, DOMID_SELF, NR_VIRQS, Virq, VirqScope, virq_scope
 from ...ports import State
-from .failure import fail
+from .failure import Refusal, fail
 from .free_ports import FreePorts
 from .xsm import Xsm
 
@@ -235,7 +236,8 @@ class XenDomain:
             remote_domid = self.domid
         try:
             exists = remote_domid in self._xen.domains
-            self._xen.xsm.evtchn_unbound(self.domid, remote_domid, exists=exists)
+            with _policy():
+                self._xen.xsm.evtchn_unbound(self.domid, remote_domid, exists=exists)
         except BaseException:
             self.free_ports.give_back(port)
             raise
@@ -257,7 +259,8 @@ class XenDomain:
             peer = remote.ports.get(remote_port)
             if peer is None or peer.state != State.UNBOUND or peer.remote_domid != self.domid:
                 fail(errno.EINVAL)
-            self._xen.xsm.evtchn_interdomain(self.domid, remote.domid)
+            with _policy():
+                self._xen.xsm.evtchn_interdomain(self.domid, remote.domid)
         except BaseException:
             self.free_ports.give_back(port)
             raise
@@ -385,3 +388,12 @@ def _set_pending(evtchn: Evtchn) -> None:
         evtchn.pending = True
         if not evtchn.masked:
             evtchn.domain.upcall(evtchn)
+
+
+@contextmanager
+def _policy() -> Iterator[None]:
+    """Refuse as a policy does, which may be a user's."""
+    try:
+        yield
+    except OSError as error:
+        raise Refusal(*error.args) from None

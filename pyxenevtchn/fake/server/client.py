@@ -10,11 +10,11 @@ import socket
 import threading
 from collections import deque
 
-from ...abi import PORT_BYTES, Packed, Request
+from ...abi import PORT_BYTES, Packed, Request, pack_ports, unpack_ports
 from ...ports import Port
 from ..descriptor import Descriptor
 from ..device import Description, FakeDevice
-from ..model.failure import KernelBug
+from ..model.failure import KernelBug, Refusal
 from .protocol import (
     ANSWER,
     CALL,
@@ -66,23 +66,20 @@ class RemoteFile:
         """Make a request."""
         return self._call(_NUMBERS[request], STRUCTS[request].pack(*arguments))[0]
 
-    def notify_many(self, ports: Packed) -> tuple[int, int]:
-        """Send NOTIFY for each port, a 32-bit word, until one fails (see device.Device)."""
-        done = 0
-        for start in range(0, len(ports), PAGE):
-            sent, data = self._call(Call.NOTIFY_MANY, ports[start : start + PAGE])
-            done += sent
-            (number,) = SIZE.unpack(data)
-            if number:
-                return done, number
-        return done, 0
+    def take(self, room: int) -> list[int]:
+        """Take events, at most ``room``, without waiting."""
+        return unpack_ports(self.read(PORT_BYTES * room))
+
+    def enable(self, ports: list[int]) -> None:
+        """Enable ports, at most a page, again."""
+        self.write(pack_ports(ports))
 
     def read(self, size: int) -> bytes:
-        """Take events, without waiting."""
+        """Take events as the system call does, without waiting."""
         return self._call(Call.READ, SIZE.pack(min(size, PAGE)))[1]
 
     def write(self, data: Packed) -> int:
-        """Enable ports again."""
+        """Enable ports as the system call does; return the bytes taken."""
         whole = min(len(data) & -PORT_BYTES, PAGE)
         return self._call(Call.WRITE, data[:whole])[0]
 
@@ -127,7 +124,7 @@ class RemoteFile:
                 connection.close()
                 raise
         except _GONE:
-            raise server_gone() from None
+            raise Refusal(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
         self._idle.append(connection)
         if result < 0:
             raise _failure(-result, rest.decode())

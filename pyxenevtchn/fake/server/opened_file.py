@@ -9,12 +9,12 @@ import struct
 from collections.abc import Callable
 from typing import Protocol
 
-from ...abi import PORT_BYTES, Request
+from ...abi import Request
 from ...holders import program_name
 from ..descriptor import PollDescriptor
 from ..domain import Domain
 from ..model.driver import OpenFile
-from ..model.failure import KernelBug
+from ..model.failure import KernelBug, Refusal
 from .protocol import (
     ANSWER,
     CALL,
@@ -241,19 +241,15 @@ class Calls:
     def _wait(self, data: bytes) -> bytes:
         try:
             return self._read(data)
-        except BlockingIOError:
+        except Refusal as refusal:
+            if refusal.errno != errno.EAGAIN:
+                raise
             self._wanted = data
             self._file.wait(self)
             return b""
 
     def _write(self, data: bytes) -> bytes:
         return _pack(self.model.write(data), 0)
-
-    def _notify_many(self, data: bytes) -> bytes:
-        if len(data) % PORT_BYTES:
-            raise struct.error
-        sent, number = self.model.notify_many(data)
-        return _pack(sent, SIZE.size) + SIZE.pack(number)
 
     def _domid(self, _data: bytes) -> bytes:
         return _pack(self.model.domid(), 0)
@@ -293,7 +289,6 @@ _CALLS: dict[int, _Method] = {
     Call.READ: Calls._read,  # noqa: SLF001 - the class's own table
     Call.WAIT: Calls._wait,  # noqa: SLF001
     Call.WRITE: Calls._write,  # noqa: SLF001
-    Call.NOTIFY_MANY: Calls._notify_many,  # noqa: SLF001
     Call.DOMID: Calls._domid,  # noqa: SLF001
     Call.EXPLAIN: Calls._explain,  # noqa: SLF001
     Call.UNDO: Calls._give_up,  # noqa: SLF001

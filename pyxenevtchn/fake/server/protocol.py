@@ -34,7 +34,6 @@ Two such results are not errnos: KERNEL_BUG, if a real kernel would have crashed
     READ                  most bytes          bytes read       the ports that have events
     WAIT                  most bytes          bytes read       the same, but waits for an event
     WRITE                 ports               bytes taken
-    NOTIFY_MANY           ports               ports notified   the errno of the next port, or 0
     DOMID                                     the domid now    (a restored domain has a new one)
     EXPLAIN                                   0                the note on the call before
     UNDO                                      -ECANCELED
@@ -84,9 +83,10 @@ import struct
 
 from ...abi import Request
 from ..model.driver import PAGE_BYTES
+from ..model.failure import Refusal
 
 PAGE = PAGE_BYTES
-"""The most bytes that one read, write or notify_many takes."""
+"""The most bytes that one read or write takes."""
 
 LINE_MAX = 256
 """The longest line that a client sends."""
@@ -119,7 +119,6 @@ class Call(enum.IntEnum):
     READ = 16
     WAIT = 17
     WRITE = 18
-    NOTIFY_MANY = 19
     EXPLAIN = 20
     CLOSE = 21
     UNDO = 22
@@ -217,13 +216,13 @@ def answer_value(answer: bytes) -> str:
     raise ValueError(rest)
 
 
-def failure(number: int, note: str) -> OSError:
+def failure(number: int, note: str) -> Refusal:
     """Return the error of an errno, with a note unless that is empty.
 
     Raise the result at once: a local variable would make a reference cycle, which keeps the objects
     of all callers alive until it is collected.
     """
-    error = OSError(number, os.strerror(number))
+    error = Refusal(number, os.strerror(number))
     if note:
         error.add_note(note)
     return error

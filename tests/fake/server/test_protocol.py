@@ -84,7 +84,6 @@ def calls(server: ServerProcess) -> Iterator[socket.socket]:
         CALL.pack(0xFFFF_FFFF, 0),
         CALL.pack(Call.READ, 0),
         CALL.pack(Call.READ, 8) + bytes(8),
-        CALL.pack(Call.NOTIFY_MANY, 2) + bytes(2),
         CALL.pack(number(Request.NOTIFY), 0),
         CALL.pack(number(Request.RESET), 4) + bytes(4),
         CALL.pack(number(Request.RESTRICT_DOMID), 4) + bytes(4),
@@ -186,7 +185,7 @@ def test_random_calls_and_lines_do_not_disturb_the_server(own_server: ServerProc
                 connection.settimeout(TIMEOUT)
             with contextlib.suppress(ConnectionError):
                 for _ in range(chance.randint(1, 12)):
-                    what = chance.choice((*range(9), Call.READ, Call.WRITE, Call.NOTIFY_MANY))
+                    what = chance.choice((*range(9), Call.READ, Call.WRITE))
                     data = b"".join(
                         SIZE.pack(n) for n in chance.choices(FIELDS, k=chance.choice((1, 1, 2)))
                     )
