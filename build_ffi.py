@@ -91,12 +91,18 @@ bool handle_take_port(struct handle *, struct batch *, uint32_t port);
 uint32_t handle_queued(struct handle *, uint32_t *ports, uint32_t room);
 bool handle_has_free(struct handle *);
 
-int watch_clock(int fd);
+struct descriptor { int fd; };
+int descriptor_open(struct descriptor *, const char *path, int flags);
+int descriptor_duplicate(struct descriptor *, int fd, bool cloexec);
+int descriptor_eventfd(struct descriptor *);
+int descriptor_clock(struct descriptor *);
+void descriptor_close(struct descriptor *);
+
 int port_status(int privcmd, uint16_t domid, uint32_t first, uint32_t *words, uint32_t room);
 """
 
 SOURCE = """
-#include "clock.h"
+#include "descriptor.h"
 #include "evtchn.h"
 #include "handle.h"
 #include "status.h"

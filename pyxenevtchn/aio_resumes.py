@@ -1,7 +1,6 @@
 """AsyncResumes: wait for Resumes in asyncio."""
 
 import asyncio
-import os
 from types import TracebackType
 from typing import Self
 
@@ -36,7 +35,7 @@ class AsyncResumes:
         loop = asyncio.get_running_loop()
         while not self.resumes.wait(0):
             # One for each task: an event loop allows one reader of a descriptor.
-            watched = Descriptor(os.dup, self.resumes.fileno())
+            watched = Descriptor.duplicate(self.resumes.fileno())
             readable = asyncio.Event()
             loop.add_reader(watched.number, readable.set)
             try:

@@ -148,7 +148,7 @@ class Watch:
             raise RuntimeError("another event loop or AsyncEventChannel waits on this handle")
         fd = self._channel.fileno()  # raises if the handle is closed
         if self._epoll is None or self._eventfd is None:
-            eventfd = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            eventfd = Descriptor.eventfd()
             epoll = select.epoll()
             epoll.register(fd, select.EPOLLIN)
             epoll.register(eventfd.number, select.EPOLLIN)

@@ -1,66 +1,58 @@
 """File descriptors that an object owns, from the call that creates them until it is freed."""
 
 import os
-import select
-from collections.abc import Callable
+from typing import Any, Self
+
+from .compiled import ffi, lib
 
 
 class Descriptor:
     """A descriptor that is closed when this object is freed.
 
     The number is not reused while a running call holds a reference to the object. The descriptor
-    does not leak, wherever a signal handler raises.
-
-    Attributes:
-        number: the descriptor's number.
+    does not leak, wherever a signal handler raises. Every method that creates one raises OSError.
     """
 
-    def __init__(self, make: Callable[..., int], *arguments: object) -> None:
-        """Create a descriptor.
+    def __init__(self) -> None:
+        """Own no descriptor yet."""
+        core = ffi.new("struct descriptor *", {"fd": -1})
+        self._core: Any = ffi.gc(core, lib.descriptor_close)
 
-        Args:
-            make: the function that creates it; one in C, such as ``os.open``.
-            arguments: the arguments of ``make``.
+    @classmethod
+    def open(cls, path: str, flags: int) -> Self:
+        """Open a path."""
+        made = cls()
+        return made._opened(lib.descriptor_open(made._core, os.fsencode(path), flags))
 
-        Raises:
-            OSError: as ``make``.
-        """
-        self._owners: list[select.epoll] = []
-        # One call into C, so no signal handler runs between the creation of the descriptor and that
-        # of its owner. The owner is an epoll object, because it closes its number when it is freed,
-        # in C and without an error.
-        numbers = map(make, *[[argument] for argument in arguments])
-        self._owners.extend(map(select.epoll.fromfd, numbers))
-        self.number: int = self._owners[0].fileno()
+    @classmethod
+    def duplicate(cls, fd: int, *, cloexec: bool = True) -> Self:
+        """Duplicate a descriptor."""
+        made = cls()
+        return made._opened(lib.descriptor_duplicate(made._core, fd, cloexec))
+
+    @classmethod
+    def eventfd(cls) -> Self:
+        """Create an eventfd, nonblocking."""
+        made = cls()
+        return made._opened(lib.descriptor_eventfd(made._core))
+
+    @classmethod
+    def clock(cls) -> Self:
+        """Create a timer that becomes readable, with ECANCELED, when the clock is set."""
+        made = cls()
+        return made._opened(lib.descriptor_clock(made._core))
+
+    @property
+    def number(self) -> int:
+        """The descriptor's number; -1 once it is closed."""
+        fd: int = self._core.fd
+        return fd
 
     def close(self) -> None:
         """Close the descriptor now; no call may be using it."""
-        self._owners[0].close()
+        lib.descriptor_close(self._core)
 
-
-class BorrowedDescriptor:
-    """A descriptor that belongs to someone else until ``owned`` is set.
-
-    Attributes:
-        number: the descriptor's number.
-        owned: whether the descriptor is closed when this object is freed.
-    """
-
-    # Set here and not in __init__, where a signal handler may raise.
-    owned: bool = False
-
-    def __init__(self, number: int) -> None:
-        self.number: int = number
-
-    def __del__(self) -> None:
-        if self.owned:
-            os.close(self.number)
-
-
-def make_dead() -> Descriptor:
-    """Create a descriptor on which read, write and ioctl fail with EBADF.
-
-    Raises:
-        OSError: EMFILE.
-    """
-    return Descriptor(os.open, "/", os.O_PATH | os.O_CLOEXEC)
+    def _opened(self, result: int) -> Self:
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return self

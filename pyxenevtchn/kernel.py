@@ -6,7 +6,6 @@ import os
 from . import privcmd
 from .abi import DEFAULT_DEVICE
 from .compiled import lib
-from .descriptors import Descriptor
 from .device import Device
 from .errors import open_error
 from .ports import Port
@@ -72,16 +71,3 @@ def adopt_kernel(fd: int) -> KernelDevice:
 def _error(number: int, name: str) -> OSError:
     text = "not an event-channel device" if number == errno.ENOTTY else os.strerror(number)
     return OSError(number, text, name)
-
-
-def make_clock_timer() -> Descriptor:
-    """Create a timer that becomes readable, with ECANCELED, when the clock is set.
-
-    Raises:
-        OSError: EMFILE.
-    """
-    timer = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC)
-    result = lib.watch_clock(timer.number)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return timer

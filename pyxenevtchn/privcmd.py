@@ -44,8 +44,9 @@ def port_table(domid: int = DOMID_SELF) -> tuple[Port, ...]:
     if _is_domu():
         raise privcmd_error(OSError(errno.EPERM, os.strerror(errno.EPERM), NODE), is_open=True)
     try:
-        privcmd = Descriptor(os.open, NODE, os.O_RDWR | os.O_CLOEXEC)
+        privcmd = Descriptor.open(NODE, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
+        error.filename = NODE
         raise privcmd_error(error, is_open=False) from None
     table: list[Port] = []
     memory = bytearray(4 * _WORDS * _BATCH)

@@ -45,9 +45,9 @@ class Resumes:
             OSError: EMFILE.
         """
         self._owner = os.getpid()
-        self._source = source or _make_timer()
+        self._source = source or Descriptor.clock()
         # Readable after close, and while a report has not reached its caller.
-        self._signal = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._signal = Descriptor.eventfd()
         self._epoll = select.epoll()
         self._epoll.register(self._source.number, select.EPOLLIN)
         self._epoll.register(self._signal.number, select.EPOLLIN)
@@ -138,13 +138,6 @@ class Resumes:
             raise RuntimeError("this object belongs to the parent process: create a new one")
         if self.closed:
             raise ChannelClosed("the Resumes object is closed")
-
-
-def _make_timer() -> Descriptor:
-    # The compiled code is loaded only to listen to the clock.
-    from .kernel import make_clock_timer  # noqa: PLC0415
-
-    return make_clock_timer()
 
 
 def _read(fd: int) -> bool:

@@ -14,6 +14,7 @@ import select
 import socket
 
 from .epoll_watchers import edge_triggered
+from .sockets import DATAGRAM, Socket, pair
 
 
 class Descriptor:
@@ -25,30 +26,13 @@ class Descriptor:
         identity: device and inode number of the socket, equal for all duplicates.
     """
 
-    def __init__(self, outer: socket.socket) -> None:
+    def __init__(self, outer: Socket) -> None:
         self._outer = outer
-        # Overrides socket.setdefaulttimeout: no call here may wait.
-        self._outer.settimeout(None)
         self.identity: tuple[int, int] = identity(self._outer.fileno())
 
     def fileno(self) -> int:
         """Return this descriptor, or -1 while it is closed here."""
         return self._outer.fileno()
-
-    def duplicate(self, nonblocking: bool, cloexec: bool) -> int:
-        """Return a new descriptor that polls as this does.
-
-        Args:
-            nonblocking: whether it has O_NONBLOCK, and all other duplicates with it.
-            cloexec: whether it is closed on exec.
-
-        Raises:
-            OSError: EMFILE.
-        """
-        fd = os.dup(self._outer.fileno())
-        os.set_blocking(fd, not nonblocking)
-        os.set_inheritable(fd, not cloexec)
-        return fd
 
     def close(self) -> None:
         """Close it; duplicates stay open."""
@@ -73,9 +57,8 @@ class PollDescriptor(Descriptor):
     """
 
     def __init__(self, pid: int, prefix: bytes = b"") -> None:
-        outer, self._inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        outer, self._inner = pair()
         super().__init__(outer)
-        self._inner.settimeout(None)
         self._in_error = False
         # Whether it became POLLERR while the outer end, which may be readable, was closed here.
         self._is_readable_in_error = False
@@ -100,11 +83,9 @@ class PollDescriptor(Descriptor):
             os.close(fd)
             return
         blocking = os.get_blocking(fd)
-        self._outer = socket.socket(fileno=fd)
-        if self._outer.gettimeout() is not None:
-            # Overrides socket.setdefaulttimeout; O_NONBLOCK stays as the duplicates' owners set it.
-            self._outer.settimeout(None)
-            os.set_blocking(fd, blocking)
+        self._outer = Socket(DATAGRAM, fd)
+        # O_NONBLOCK stays as the duplicates' owners set it.
+        os.set_blocking(fd, blocking)
         if self._is_readable_in_error:
             # A read of the datagram takes the error, too.
             self._clear_error()
@@ -168,14 +149,14 @@ class PollDescriptor(Descriptor):
         self._load()
 
 
-def disconnect(inner: socket.socket) -> None:
+def disconnect(inner: Socket) -> None:
     """Disconnect the socket from its peer, which then has ECONNRESET pending."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+    with Socket(DATAGRAM) as stranger:
         stranger.bind("")
         inner.connect(stranger.getsockname())
 
 
-def _bind(outer: socket.socket, prefix: bytes) -> None:
+def _bind(outer: Socket, prefix: bytes) -> None:
     while True:
         try:
             outer.bind(b"\0%b%08x" % (prefix, secrets.randbits(32)))

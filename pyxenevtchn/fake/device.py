@@ -203,7 +203,8 @@ class FakeDevice(Device):
         """
         with description.lock, contextlib.ExitStack() as stack:
             stack.callback(description.release_if_unused)
-            descriptor = OwnDescriptor(description.descriptor.duplicate, True, cloexec)
+            descriptor = OwnDescriptor.duplicate(description.descriptor.fileno(), cloexec=cloexec)
+            os.set_blocking(descriptor.number, False)
             # Else the exception's frames keep it open for a while.
             stack.callback(descriptor.close)
             device = cls(

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -13,6 +12,7 @@ from ..descriptors import Descriptor
 from ..resumes import Resumes
 from .descriptor import PollDescriptor
 from .device import Description, FakeDevice
+from .lock import Lock
 from .model.driver import OpenFile
 from .model.life import Lifecycle
 from .model.linux import Kernel
@@ -33,7 +33,7 @@ class Domains:
 
     def __init__(self) -> None:
         # Reentrant, for signal handlers.
-        self.lock: threading.RLock = threading.RLock()
+        self.lock: Lock = Lock()
         self.kernels: dict[Domain, Kernel] = {}
         self.saved: dict[int, Domain] = {}
         self.former: dict[int, Domain] = {}
@@ -130,7 +130,7 @@ class Domain:
         Raises:
             OSError: EMFILE.
         """
-        clock = Descriptor(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        clock = Descriptor.eventfd()
         with self._lock:
             self._clocks.add(clock)
         return Resumes(clock)
@@ -143,7 +143,9 @@ class Domain:
             except BaseException:
                 descriptor.close()
                 raise
-            return Description(file, descriptor, self._lock, self._kernel, self._open_description)
+            return Description(
+                file, descriptor, self._lock.inner, self._kernel, self._open_description
+            )
 
     @property
     def _name(self) -> str:

@@ -6,7 +6,6 @@ The device is an ordinary FakeDevice; its file is in the server.
 import contextlib
 import errno
 import os
-import socket
 import threading
 from collections import deque
 
@@ -15,6 +14,7 @@ from ...ports import Port
 from ..descriptor import Descriptor
 from ..device import Description, FakeDevice
 from ..model.failure import KernelBug, Refusal
+from ..sockets import DATAGRAM, Socket
 from .protocol import (
     ANSWER,
     CALL,
@@ -57,7 +57,7 @@ class RemoteFile:
     # Only the server knows.
     stale = False
 
-    def __init__(self, path: str, connection: socket.socket, descriptor: Descriptor) -> None:
+    def __init__(self, path: str, connection: Socket, descriptor: Descriptor) -> None:
         self._path = path
         self._descriptor = descriptor
         self._idle = deque([connection])
@@ -130,17 +130,17 @@ class RemoteFile:
             raise _failure(-result, rest.decode())
         return result, rest
 
-    def _attach(self) -> socket.socket:
+    def _attach(self) -> Socket:
         connection = connect(self._path)
         try:
-            socket.send_fds(connection, [b"attach\n"], [self._descriptor.fileno()])
+            connection.send_fds(b"attach\n", [self._descriptor.fileno()])
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _exchange(connection: socket.socket, what: int, data: Packed) -> tuple[int, int, bytes]:
+def _exchange(connection: Socket, what: int, data: Packed) -> tuple[int, int, bytes]:
     """Make a call; return the two words of the answer, and its bytes."""
     connection.sendall(CALL.pack(what, len(data)) + data)
     answer = connection.recv(CALL_MAX)
@@ -198,13 +198,13 @@ def _open_description(path: str, domid: int) -> Description:
     )
 
 
-def _open(connection: socket.socket, domid: int) -> tuple[str, Descriptor]:
+def _open(connection: Socket, domid: int) -> tuple[str, Descriptor]:
     send(connection, f"open {domid}")
-    answer, fds, _, _ = socket.recv_fds(connection, LINE_MAX, 1, socket.MSG_CMSG_CLOEXEC)
+    answer, fds = connection.receive_fds(LINE_MAX, 1)
     if not answer:
         raise server_gone()
     space = answer_value(answer)
     if not fds:
         # This process had no descriptor number left for it.
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    return space, Descriptor(socket.socket(fileno=fds[0]))
+    return space, Descriptor(Socket(DATAGRAM, fds[0]))

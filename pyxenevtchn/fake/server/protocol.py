@@ -78,12 +78,12 @@ import contextlib
 import enum
 import errno
 import os
-import socket
 import struct
 
 from ...abi import Request
 from ..model.driver import PAGE_BYTES
 from ..model.failure import Refusal
+from ..sockets import Socket
 
 PAGE = PAGE_BYTES
 """The most bytes that one read or write takes."""
@@ -146,16 +146,14 @@ def socket_address(path: str) -> str:
     return path
 
 
-def connect(path: str) -> socket.socket:
+def connect(path: str) -> Socket:
     """Connect to the server at ``path``.
 
     Raises:
         OSError: there is none, or it is another user's. The error does not have the path.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = Socket()
     try:
-        # Overrides socket.setdefaulttimeout.
-        connection.settimeout(None)
         connection.connect(socket_address(path))
     except BaseException as error:
         connection.close()
@@ -165,7 +163,7 @@ def connect(path: str) -> socket.socket:
     return connection
 
 
-def exchange(connection: socket.socket, line: str) -> bytes:
+def exchange(connection: Socket, line: str) -> bytes:
     """Send a line and return the answer.
 
     Args:
@@ -186,7 +184,7 @@ def exchange(connection: socket.socket, line: str) -> bytes:
     return answer
 
 
-def send(connection: socket.socket, line: str) -> None:
+def send(connection: Socket, line: str) -> None:
     """Send a line. If the server has closed the connection, its answer or its end says so.
 
     A server that turns a client away sends the reason before it reads anything.

@@ -9,12 +9,13 @@ from pyxenevtchn.fake.server.protocol import (
     REQUESTS,
     connect,
 )
+from pyxenevtchn.fake.sockets import Socket
 
 from ...limits import TIMEOUT
 from .process import ServerProcess
 
 
-def ends(connection: socket.socket) -> bool:
+def ends(connection: Socket) -> bool:
     """Return whether the server ends the connection without an answer."""
     try:
         return connection.recv(1) == b""
@@ -22,10 +23,10 @@ def ends(connection: socket.socket) -> bool:
         return True
 
 
-def open_on(connection: socket.socket, domid: int = 0) -> int:
+def open_on(connection: Socket, domid: int = 0) -> int:
     """Open a file; return its descriptor."""
     connection.sendall(b"open %d\n" % domid)
-    answer, (fd,), _, _ = socket.recv_fds(connection, 1000, 1)
+    answer, (fd,) = connection.receive_fds(1000, 1)
     assert answer.startswith(b"ok ")
     return fd
 
@@ -35,13 +36,13 @@ def number(request: Request) -> int:
     return REQUESTS.index(request)
 
 
-def call(connection: socket.socket, what: int, data: bytes = b"") -> tuple[int, bytes]:
+def call(connection: Socket, what: int, data: bytes = b"") -> tuple[int, bytes]:
     """Make a call; return its result and the bytes of the answer."""
     connection.sendall(CALL.pack(what, len(data)) + data)
     return answer_on(connection)
 
 
-def answer_on(connection: socket.socket) -> tuple[int, bytes]:
+def answer_on(connection: Socket) -> tuple[int, bytes]:
     """Receive an answer; return its result and its bytes."""
     head = connection.recv(ANSWER.size, socket.MSG_WAITALL)
     if not head:
@@ -50,9 +51,9 @@ def answer_on(connection: socket.socket) -> tuple[int, bytes]:
     return result, connection.recv(size, socket.MSG_WAITALL) if result >= 0 and size else b""
 
 
-def attach_again(server: ServerProcess, fd: int) -> socket.socket:
+def attach_again(server: ServerProcess, fd: int) -> Socket:
     """Make another connection about a file."""
     calls = connect(str(server.path))
     calls.settimeout(TIMEOUT)
-    socket.send_fds(calls, [b"attach\n"], [fd])
+    calls.send_fds(b"attach\n", [fd])
     return calls

@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import select
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from pyxenevtchn.fake.server.protocol import (
     connect,
     exchange,
 )
+from pyxenevtchn.fake.sockets import Socket
 
 from ...limits import TIMEOUT
 from .connections import answer_on, call, ends, number, open_on
@@ -27,7 +27,7 @@ from .process import ServerProcess
 
 
 @pytest.fixture
-def connection(server: ServerProcess) -> Iterator[socket.socket]:
+def connection(server: ServerProcess) -> Iterator[Socket]:
     with connect(str(server.path)) as connection:
         connection.settimeout(TIMEOUT)
         yield connection
@@ -60,7 +60,7 @@ def connection(server: ServerProcess) -> Iterator[socket.socket]:
     ],
 )
 def test_a_malformed_line_ends_only_its_connection(
-    server: ServerProcess, connection: socket.socket, line: bytes
+    server: ServerProcess, connection: Socket, line: bytes
 ) -> None:
     with EventChannel.open(server.name()) as channel:
         connection.sendall(line + b"\n")
@@ -69,7 +69,7 @@ def test_a_malformed_line_ends_only_its_connection(
 
 
 @pytest.fixture
-def calls(server: ServerProcess) -> Iterator[socket.socket]:
+def calls(server: ServerProcess) -> Iterator[Socket]:
     """A connection about a file of dom0."""
     with connect(str(server.path)) as calls:
         calls.settimeout(TIMEOUT)
@@ -93,7 +93,7 @@ def calls(server: ServerProcess) -> Iterator[socket.socket]:
     ],
 )
 def test_a_malformed_call_ends_only_its_connection(
-    server: ServerProcess, calls: socket.socket, data: bytes
+    server: ServerProcess, calls: Socket, data: bytes
 ) -> None:
     with EventChannel.open(server.name()) as channel:
         calls.sendall(data)
@@ -103,9 +103,7 @@ def test_a_malformed_call_ends_only_its_connection(
         assert channel.bind_virq(Virq.DEBUG)
 
 
-def test_an_endless_line_ends_its_connection(
-    server: ServerProcess, connection: socket.socket
-) -> None:
+def test_an_endless_line_ends_its_connection(server: ServerProcess, connection: Socket) -> None:
     with contextlib.suppress(ConnectionError):
         for _ in range(10_000):
             connection.sendall(b"0" * 1000)
@@ -113,7 +111,7 @@ def test_an_endless_line_ends_its_connection(
     assert server.xen.ports(0)
 
 
-def test_the_longest_call_may_come_in_pieces(calls: socket.socket) -> None:
+def test_the_longest_call_may_come_in_pieces(calls: Socket) -> None:
     data = CALL.pack(Call.WRITE, PAGE) + bytes(PAGE)
     assert len(data) == CALL_MAX
     for start in (0, 3, 8, 1000, 2001):
@@ -121,7 +119,7 @@ def test_the_longest_call_may_come_in_pieces(calls: socket.socket) -> None:
     assert answer_on(calls) == (PAGE, b"")
 
 
-def test_many_lines_at_once_are_answered_in_order(connection: socket.socket) -> None:
+def test_many_lines_at_once_are_answered_in_order(connection: Socket) -> None:
     connection.sendall(b"create_domain 0 9\ncreate_domain - 9\ncheck_clean\n")
     answers = b""
     while answers.count(b"\n") < 3:
@@ -133,7 +131,7 @@ def test_many_lines_at_once_are_answered_in_order(connection: socket.socket) -> 
 
 
 def test_a_client_that_does_not_read_delays_only_itself(
-    server: ServerProcess, connection: socket.socket
+    server: ServerProcess, connection: Socket
 ) -> None:
     connection.setblocking(False)
     asked = 0
@@ -151,7 +149,7 @@ def test_a_client_that_does_not_read_delays_only_itself(
         answered += connection.recv(1 << 20).count(b"\n")
 
 
-def test_a_client_that_reads_no_answers_to_calls_is_disconnected(calls: socket.socket) -> None:
+def test_a_client_that_reads_no_answers_to_calls_is_disconnected(calls: Socket) -> None:
     with contextlib.suppress(ConnectionError):
         calls.sendall(CALL.pack(Call.EXPLAIN, 0) * 10_000)
     poller = select.poll()
