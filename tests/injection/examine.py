@@ -1,5 +1,7 @@
 """Strike an operation at every opcode, and report what is wrong afterwards."""
 
+import errno
+import functools
 import gc
 import sys
 from collections import Counter
@@ -9,14 +11,24 @@ from typing import Self
 
 from pyxenevtchn import ChannelClosed, EventChannel
 
+from ..concurrency import threads
 from ..descriptors import descriptors
 from .operations import Operation, Queue
 from .strike import CALLER, Strike, forget_frames, strikes
 from .world import Machine, Stuck, World
 
+Act = Callable[[World], object]
+
 # Two places where asyncio itself loses a task if a handler raises: in Future.set_result, and in its
 # event loop, the library's caller, just after it has taken the task out of its queue.
 WAKING = "in BaseEventLoop.call_soon"
+
+
+class LikeTheDrivers(FileExistsError):
+    """An OSError with an errno, as the driver's are."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(errno.EEXIST, place)
 
 
 class Report:
@@ -34,7 +46,7 @@ class Report:
 
     def add(self, strike: Strike, problems: Iterable[str]) -> None:
         """Add a strike and the problems after it."""
-        self.strikes += strike.raised is not None
+        self.strikes += strike.ran
         # One problem often causes many more of the same kind.
         distinct = ", ".join(dict.fromkeys(problems))
         if distinct:
@@ -87,22 +99,52 @@ def assert_unharmed(machine: Callable[[], Machine], operation: Operation, stride
     reports = {
         f"{queue.__name__}, {error.__name__}": examine(machine, operation, queue, error, stride)
         for queue in operation.queues
-        # The exception of Ctrl-C, and one that is an OSError, which the library might catch.
-        for error in (KeyboardInterrupt, TimeoutError)
+        # The exception of Ctrl-C, and one that looks like an error of the driver.
+        for error in (KeyboardInterrupt, LikeTheDrivers)
     }
     assert all(report.strikes for report in reports.values())
     bad = [f"{way}: {report}" for way, report in reports.items() if report.failures]
     assert not bad, "\n".join(bad)
 
 
-def examine(
+def assert_undisturbed(
+    machine: Callable[[], Machine], operation: Operation, act: Act, stride: int, *, in_thread: bool
+) -> None:
+    """Strike an operation with a handler that uses the handle, and fail if anything is wrong.
+
+    Args:
+        machine: creates the machine.
+        operation: the operation.
+        act: what the handler does.
+        stride: about how many opcodes there are to a strike.
+        in_thread: whether another thread does it, for which the handler waits.
+    """
+
+    def run(world: World) -> None:
+        if in_thread:
+            with threads(lambda: act(world)):
+                pass
+        else:
+            act(world)
+
+    reports = {
+        queue.__name__: examine(machine, operation, queue, None, stride, run)
+        for queue in operation.queues
+    }
+    assert all(report.strikes for report in reports.values())
+    bad = [f"{way}: {report}" for way, report in reports.items() if report.failures]
+    assert not bad, "\n".join(bad)
+
+
+def examine(  # noqa: PLR0913, PLR0917
     machine: Callable[[], Machine],
     operation: Operation,
     queue: Queue,
-    error: type[BaseException],
+    error: type[BaseException] | None,
     stride: int,
+    act: Act | None = None,
 ) -> Report:
-    """Strike an operation with one error and one queue."""
+    """Strike an operation with one error, or with one act, and one queue."""
     report = Report()
     for strike in strikes(error, stride):
         before = descriptors()
@@ -113,7 +155,10 @@ def examine(
                 drops=operation.drops,
                 unbinds=operation.unbinds,
             )
+            if act:
+                strike.act = functools.partial(act, world)
             problems = list(_strike_once(world, operation, queue, strike, finalizers))
+            strike.act = bool  # it refers to the world
             told = world.told
             del world
             # An exception that is raised while garbage is collected holds garbage itself.
@@ -160,7 +205,7 @@ def _strike_once(
             yield "a task cannot be cancelled"
         if not world.near.closed:
             yield from world.problems()
-        elif not operation.closes:
+        elif not (operation.closes or world.closes):
             yield "the handle is closed"
     except Exception as error:  # noqa: BLE001 - each is a problem
         yield f"then the owner got {error!r}"
@@ -170,6 +215,8 @@ def _strike_once(
 def _outcome(strike: Strike, operation: Operation, others: list[BaseException]) -> Iterator[str]:
     """Yield what is wrong with the exceptions of the call and of finalizers and event loops."""
     expected = [ChannelClosed, operation.error]
+    if not strike.raised and strike.ran:
+        expected.append(OSError)  # of a port that the handler has unbound
     if operation.warns:
         expected.append(ResourceWarning)
     if strike.place == CALLER:
@@ -182,6 +229,6 @@ def _outcome(strike: Strike, operation: Operation, others: list[BaseException]) 
         yield "the handler's exception was lost"
     for error in errors:
         if error is not strike.raised and not isinstance(error, tuple(expected)):
-            if not strike.raised:
+            if not strike.ran:
                 raise error
             yield f"unexpected: {error!r}"

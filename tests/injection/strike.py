@@ -1,9 +1,11 @@
-"""A strike: a call, with a signal handler that raises at one opcode of the library's own code.
+"""A strike: a call, with a signal handler that acts at one opcode of the library's own code.
 
     for strike in strikes(KeyboardInterrupt):  # each opcode in turn
         world = World(...)
         strike.run(lambda: world.channel.wait(0))
         ...  # whatever strike.value and strike.error are: nothing is lost
+
+What the handler does is raise an error, or call ``act`` of the strike, which may use the library.
 
 The signal is real and comes just before the Nth opcode. As with any signal, the interpreter runs
 the handler where it checks for signals next: at the start of a function, at the end of a call into
@@ -49,15 +51,21 @@ class Strike:
     Attributes:
         nth: the number of that opcode, from 1.
         opcodes: how many opcodes had begun when the handler ran, or when the call ended.
-        raised: what the handler raised; None if the call ended before the nth opcode.
+        act: what the handler calls, if it raises no error.
+        ran: whether the handler ran; not if the call ended before the nth opcode.
+        raised: what the handler raised.
         place: where the handler ran: the innermost line under test, or CALLER.
         returned: whether the call returned.
         value: what the call returned.
         error: what was raised instead of the return, or after it.
     """
 
-    def __init__(self, nth: int, error: type[BaseException], inside: Path, outside: Path) -> None:
+    def __init__(
+        self, nth: int, error: type[BaseException] | None, inside: Path, outside: Path
+    ) -> None:
         self.nth = nth
+        self.act: Callable[[], object] = bool
+        self.ran: bool = False
         self.opcodes: int = 0
         self.raised: BaseException | None = None
         self.place: str = ""
@@ -98,6 +106,10 @@ class Strike:
             return
         self.opcodes = load().disarm()
         self.place = self._describe(callers)
+        self.ran = True
+        if self._type is None:
+            self.act()
+            return
         self.raised = self._type(self.place)
         raise self.raised
 
@@ -130,7 +142,11 @@ def forget_frames(error: BaseException | None) -> None:
 
 
 def strikes(
-    error: type[BaseException], stride: int = 1, *, inside: Path = LIBRARY, outside: Path = FAKES
+    error: type[BaseException] | None,
+    stride: int = 1,
+    *,
+    inside: Path = LIBRARY,
+    outside: Path = FAKES,
 ) -> Iterator[Strike]:
     """Yield strikes, for the caller to run in turn, until a call ends before its opcode comes.
 
@@ -138,7 +154,7 @@ def strikes(
     any opcode between the two would be handled at that same place.
 
     Args:
-        error: what the handler raises.
+        error: what the handler raises; None if it calls ``act``.
         stride: strike about once in so many opcodes, at random; 1 leaves no place out.
         inside: the folder of the code that is struck.
         outside: the folder in it whose code is not struck.
@@ -146,7 +162,7 @@ def strikes(
     strike = Strike(1, error, inside, outside)
     while True:
         yield strike
-        if strike.raised is None:
+        if not strike.ran:
             return
         skipped = random.randrange(2 * stride - 1)  # noqa: S311
         strike = Strike(strike.opcodes + 1 + skipped, error, inside, outside)
