@@ -39,7 +39,7 @@ struct driver;
 struct device { const struct driver *driver; int fd; bool owned; ...; };
 struct handle { struct device device; bool complete, shared; enum state state; ...; };
 struct batch { uint32_t count, done, bound, ports[1024]; ...; };
-struct binding { uint32_t port, request, first, second, stamp; bool leaving; ...; };
+struct binding { uint32_t port, request, first, second; bool leaving; ...; };
 
 int device_open(struct device *, const char *path, int flags);
 int device_adopt(struct device *, int fd);
@@ -75,6 +75,7 @@ int64_t handle_reset(struct handle *);
 int64_t handle_recover(struct handle *, uint32_t *ports, uint32_t room);
 uint32_t handle_bindings(struct handle *, struct binding *entries, uint32_t room);
 bool handle_binding(struct handle *, uint32_t port, struct binding *entry);
+int64_t handle_stamp(struct handle *, uint32_t port);
 void handle_tell(struct handle *, const struct binding *);
 bool handle_held_elsewhere(struct handle *, uint32_t port);
 

@@ -115,6 +115,8 @@ int64_t handle_recover(struct handle *handle, uint32_t *ports, uint32_t room);
 /* The table of bound ports: how many entries there are, of which at most `room` are written. */
 uint32_t handle_bindings(struct handle *handle, struct binding *entries, uint32_t room);
 bool handle_binding(struct handle *handle, uint32_t port, struct binding *entry);
+/* Returns which binding a port has; -1 for none. */
+int64_t handle_stamp(struct handle *handle, uint32_t port);
 /* Record a port that was bound elsewhere. */
 void handle_tell(struct handle *handle, const struct binding *binding);
 /* Returns whether another open handle in the same domain has the port. */

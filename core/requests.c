@@ -203,6 +203,12 @@ bool handle_binding(struct handle *handle, uint32_t port, struct binding *entry)
     return bound;
 }
 
+int64_t handle_stamp(struct handle *handle, uint32_t port)
+{
+    struct binding entry;
+    return handle_binding(handle, port, &entry) ? (int64_t)entry.stamp : -1;
+}
+
 /* -- sending -- */
 
 /* A notification of a VIRQ's port goes nowhere, and the kernel reports no error. The lock is held. */

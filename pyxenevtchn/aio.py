@@ -9,7 +9,7 @@ from types import GeneratorType, TracebackType
 from typing import NoReturn, Self, SupportsIndex, cast
 
 from .abi import check_uint32, pack_ports
-from .aio_waiters import TURNS, Watch, binding_stamp
+from .aio_waiters import TURNS, Watch
 from .channel import EventChannel
 from .compiled import ffi, lib
 from .errors import RingOverflow, operation_error
@@ -225,22 +225,19 @@ class AsyncEventChannel:
             self._pull(unmask)
         else:
             ports: list[int] = []
-            batch = Batch()
             try:
                 ports = self.channel.wait(0, unmask=unmask)
                 if ports == [number]:
                     # The fast path for the usual case.
                     self._in_hand[number] = None
                     return
-                _fill(batch, ports)
+                batch = _filled(ports)
                 ports = []
                 lib.handle_put_back(handle, batch.pointer)
             except RingOverflow:
                 self._recover()
             except BaseException:
-                if ports:
-                    _fill(batch, ports)
-                lib.handle_put_back(handle, batch.pointer)
+                lib.handle_put_back(handle, _filled(ports).pointer)
                 raise
         if number in self._in_hand:
             del self._in_hand[number]
@@ -277,16 +274,16 @@ class AsyncEventChannel:
             raise RuntimeError("events() and read() allow one consumer at a time, and there is one")
         self._consumer = consumer
 
-    def _binding(self, port: int) -> int | None:
-        """Return which binding a port has; None if that is not known.
+    def _binding(self, port: int) -> int:
+        """Return which binding a port has; -1 if that is not known.
 
         Raises:
             OSError: ENOTCONN: the handle does not have the port.
             ChannelClosed: the handle is closed.
         """
         handle = self.channel._handle
-        stamp = binding_stamp(handle, port)
-        if stamp is None and handle.complete:
+        stamp = lib.handle_stamp(handle, port)
+        if stamp < 0 and handle.complete:
             self.channel._check()
             raise operation_error("wait", (port,), errno.ENOTCONN, self.channel.name)
         return stamp
@@ -386,7 +383,9 @@ def _unmask_at_end(owner: AsyncEventChannel, port: int) -> Generator[None]:
             lib.handle_unmask_one(handle, port)
 
 
-def _fill(batch: Batch, ports: list[int]) -> None:
-    """Write ports into a batch, from which they can be put back."""
+def _filled(ports: list[int]) -> Batch:
+    """Return a batch of these ports, from which they can be put back."""
+    batch = Batch()
     batch.words[PORTS : PORTS + len(ports)] = memoryview(pack_ports(ports)).cast("I")
     batch.words[COUNT] = len(ports)
+    return batch

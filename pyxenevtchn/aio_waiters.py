@@ -58,12 +58,12 @@ class Watch:
         """Whether the loop was closed while tasks waited."""
         return self._loop is not None and self._loop.is_closed()
 
-    async def sleep(self, port: int | None, stamp: int | None = None) -> None:
+    async def sleep(self, port: int | None, stamp: int = -1) -> None:
         """Wait in the event loop until an event of the port is in the core, and take it.
 
         Args:
             port: the port; None means any port, whose event is not taken.
-            stamp: which binding the port had at the time of the call; None if that is not known.
+            stamp: which binding the port had at the time of the call; -1 if that is not known.
 
         Raises:
             ChannelClosed: the port was unbound.
@@ -84,7 +84,7 @@ class Watch:
                 else:
                     waiting[future] = 0
                 waiters[port] = waiting
-                if stamp is not None and binding_stamp(self._handle, port) != stamp:
+                if port is not None and lib.handle_stamp(self._handle, port) != stamp:
                     raise _unbound(port)
                 await future
                 # Take it while it is reserved: another thread may take events that are not.
@@ -194,15 +194,6 @@ class Watch:
             # From a signal handler: have the loop call this again.
             os.eventfd_write(self._eventfd.number, 1)
             raise
-
-
-def binding_stamp(handle: Any, port: int | None) -> int | None:  # noqa: ANN401 - C's pointer
-    """Return which binding of a handle a port has; None if it has none that is known."""
-    entry = ffi.new("struct binding *")
-    if port is None or not lib.handle_binding(handle, port, entry):
-        return None
-    stamp: int = entry.stamp
-    return stamp
 
 
 def queued(handle: Any) -> list[int]:  # noqa: ANN401

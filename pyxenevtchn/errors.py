@@ -182,8 +182,8 @@ def _describe(operation: str, arguments: tuple[int, ...]) -> str:
 
 def _virq_holder_hint(virq: int) -> str:
     return (
-        f"{_virq_holder(virq)}; in dom0 `xenevtchn bind-virq {virq_name(virq)}` says who has it. Or"
-        f" this domain was restored, and this handle is stale: then {STALE_HINT}"
+        f"{_virq_holder(virq)}. In dom0, xenevtchn bind-virq says who has it. Or this domain was"
+        f" restored, and this handle is stale: then {STALE_HINT}"
     )
 
 

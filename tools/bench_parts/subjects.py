@@ -17,9 +17,7 @@ from bench_parts.measure import Subject
 from pyxenevtchn import DOMID_SELF, AsyncEventChannel, EventChannel, Request
 from pyxenevtchn._ffi import ffi, lib
 from pyxenevtchn.device import NUMBERS
-from pyxenevtchn.handle import PORTS, Batch
-
-PAGE_PORTS = lib.PAGE_PORTS
+from pyxenevtchn.receiver import PAGE_PORTS
 
 
 def compile_c(name: str, folder: Path) -> Path:
@@ -220,24 +218,26 @@ class Plain:
 
 
 class Bare:
-    """The functions of the core alone: the rest of the time is Python's.
+    """The driver's operations alone, each by one call of C's: the rest of the time is Python's.
 
-    No check and no list: a library cannot do less than this.
+    No check, no bookkeeping, no other thread, no close: a library cannot do less than this.
     """
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._handle = library.channel._handle  # noqa: SLF001
-        self._batch = Batch()
+        self._fd = library.channel.fileno()
+        self._device = ffi.new("struct device *")
+        lib.device_adopt(self._device, self._fd)
 
     def one_by_one(self, events: int) -> None:
         """Send and take that many events over the first pair, one after the other."""
-        handle, pointer = self._handle, self._batch.pointer
-        near, far = self._library.near[0], self._library.far[0]
+        fd, device, request, size = self._fd, self._device, lib.device_request, 4 * PAGE_PORTS
+        notify, near = NUMBERS[Request.NOTIFY], self._library.near[0]
+        word, read, write = struct.pack("=I", self._library.far[0]), os.read, os.write
         for _ in range(events):
-            lib.handle_notify(handle, near)
-            lib.handle_wait(handle, pointer, -1, PAGE_PORTS, 0)
-            lib.handle_unmask_one(handle, far)
+            request(device, notify, near, 0)
+            read(fd, size)
+            write(fd, word)
 
     def notify_many(self, ports: int) -> None:
         """Notify that many ports with one call."""
@@ -245,13 +245,13 @@ class Bare:
 
     def drain(self, events: int) -> None:
         """Take that many events, as lists of ints, a page at a time."""
-        handle, batch = self._handle, self._batch
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
         while events:
-            found = lib.handle_wait(handle, batch.pointer, -1, PAGE_PORTS, 0)
-            count = found & 0xFFFF_FFFF if found >> 32 else 1
-            ports = array("I", batch.words[PORTS : PORTS + count].tolist())
-            lib.handle_unmask(handle, ffi.from_buffer("uint32_t[]", ports), count)
-            events -= count
+            poller.poll()
+            ports = array("I", os.read(self._fd, 4 * PAGE_PORTS)).tolist()
+            os.write(self._fd, array("I", ports))
+            events -= len(ports)
 
 
 class ThroughCtypes:
