@@ -54,7 +54,7 @@ extern "Python+C" {
     int python_release(uintptr_t file, bool owned);
 }
 
-int handle_take(struct handle *, struct device *, uint64_t space, bool complete);
+int handle_take(struct handle *, struct device *, uint64_t space);
 int handle_close(struct handle *);
 void handle_free(struct handle *);
 bool handle_mark_stale(struct handle *);

@@ -79,7 +79,7 @@ bool handle_held_elsewhere(struct handle *handle, uint32_t port)
 
 /* -- life -- */
 
-int handle_take(struct handle *handle, struct device *device, uint64_t space, bool complete)
+int handle_take(struct handle *handle, struct device *device, uint64_t space)
 {
     if (!device->driver)
         return CLOSED;
@@ -90,18 +90,13 @@ int handle_take(struct handle *handle, struct device *device, uint64_t space, bo
     handle->wake = wake;
     handle->watch = -1;
     handle->space = space;
-    handle->complete = complete;
+    handle->complete = true;
     handle->generation = generation;
     handle->device = *device;
     device->driver = NULL;
     handle->state = IS_OPEN;
     list(handle);
     return 0;
-}
-
-void handle_own(struct handle *handle)
-{
-    handle->device.owned = true;
 }
 
 /* No call is under way and none begins. The device of a stale handle stays open: to close it is a

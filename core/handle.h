@@ -82,8 +82,7 @@ struct handle {
 
 /* Take over a device. Returns 0, CLOSED if another handle has it, or a negated errno; then the
  * device is as it was. */
-int handle_take(struct handle *handle, struct device *device, uint64_t space, bool complete);
-void handle_own(struct handle *handle);
+int handle_take(struct handle *handle, struct device *device, uint64_t space);
 /* Returns RAISED; or 1 the first time that a stale handle is closed, whose device stays open; or 0. */
 int handle_close(struct handle *handle);
 void handle_free(struct handle *handle);

@@ -51,7 +51,7 @@ class Handle:
         was_new, device.is_new = device.is_new, True
         self._batches: list[Batch] = []
         """Empty ones, that no call uses."""
-        result = lib.handle_take(self._handle, device.core, device.space, True)
+        result = lib.handle_take(self._handle, device.core, device.space)
         if result == lib.CLOSED:
             raise ChannelClosed(f"{device.name}: the device is closed, or in use by another handle")
         if result < 0:
@@ -189,7 +189,8 @@ class Handle:
         self.close()
 
     def __del__(self) -> None:
-        if self.closed:
+        # At the interpreter's end the modules may be empty; the process closes what is open.
+        if globals()["lib"] is None or self.closed:
             return
         quiet = self.stale or self._device.is_new or lib.handle_is_inherited(self._handle)
         self.close()

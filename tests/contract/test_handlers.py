@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -80,3 +82,54 @@ def test_an_open_handle_has_two_descriptors_and_a_closed_one_none(
     assert len(descriptors() - before) == (2 if backend == "real" else 4)
     channel.close()
     assert descriptors() == before
+
+
+PATCHED = """
+import select, socket, sys
+
+# As gevent and eventlet do.
+del select.epoll, select.poll
+socket.socket = socket.socketpair = select.select = None
+
+from pyxenevtchn import DOMID_SELF, EventChannel
+
+with EventChannel.open(sys.argv[1]) as channel:
+    near = channel.bind_unbound_port(DOMID_SELF)
+    far = channel.bind_interdomain(DOMID_SELF, near)
+    assert channel.wait(30) == [far]
+    assert channel.wait(0.01) == []
+    channel.notify(far)
+    assert channel.poll(30)
+    assert next(channel.events(30)) == near
+"""
+
+LEFT_OPEN = """
+import gc, sys
+from pyxenevtchn import EventChannel
+
+class Ring:
+    def __init__(self):
+        self.itself, self.channel = self, EventChannel.open(sys.argv[1])
+
+gc.disable()
+ring, channel = Ring(), EventChannel.open(sys.argv[1])
+channel.bind_unbound_port(0)
+loop = channel.events(0)
+"""
+
+
+def run_program(program: str, device: str) -> str:
+    """Run a program to its successful end; return its standard error."""
+    command = [sys.executable, "-W", "default", "-c", program, device]
+    return subprocess.run(
+        command, check=True, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT
+    ).stderr
+
+
+def test_nothing_needs_what_others_replace(device: str) -> None:
+    assert run_program(PATCHED, device) == ""
+
+
+def test_the_end_of_python_says_no_more_than_what_is_open(device: str) -> None:
+    lines = run_program(LEFT_OPEN, device).splitlines()
+    assert all("ResourceWarning: " in line or line == "  warnings.warn(" for line in lines), lines

@@ -141,8 +141,8 @@ void attach(struct handle *handle, struct file *file)
 {
     struct device device = { &driver, (uintptr_t)file, file->fd, true };
     memset(handle, 0, sizeof *handle);
-    NEED(handle_take(handle, &device, 0, true) == 0);
-    NEED(handle_take(handle, &device, 0, true) == CLOSED);
+    NEED(handle_take(handle, &device, 0) == 0);
+    NEED(handle_take(handle, &device, 0) == CLOSED);
 }
 
 int run_case(const struct test *tests, int argc, char **argv)
