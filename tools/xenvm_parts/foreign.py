@@ -17,6 +17,7 @@ from .progress import say
 _PARTS = Path(__file__).resolve().parent
 CHECKOUT = _PARTS.parents[1]
 
+_CORE = CHECKOUT / "core"
 _MADE = CHECKOUT / "build/arm64"
 _VENV = CHECKOUT / ".venv"
 _PYTHON = "python3.13"
@@ -41,7 +42,8 @@ def programs_for_arm64(system: Path) -> dict[str, Path]:
     if not (_VENV / "bin/pip").exists():
         raise Failure(f"no {_VENV}: run tools/test first, which makes it")
     venv = _built("venv", 100, [CHECKOUT / "pyproject.toml", _editable()], _make_venv)
-    module = _built("module", 1, [CHECKOUT / "build_ffi.py"], lambda made: _compile(made, system))
+    sources = [CHECKOUT / "build_ffi.py", *sorted(_CORE.glob("*.[ch]"))]
+    module = _built("module", 1, sources, lambda made: _compile(made, system))
     return {
         str(_VENV): venv,
         str(CHECKOUT / _MODULE): module / "module",
@@ -93,9 +95,16 @@ def _compile(made: Path, system: Path) -> None:
     source = made / "module.c"
     run(_VENV / "bin/python", "-c", _EMIT, source, cwd=CHECKOUT)
     run(
-        *("aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-O2", "-DPy_LIMITED_API=0x030b0000"),
+        *(
+            "aarch64-linux-gnu-gcc",
+            "-shared",
+            "-fPIC",
+            "-O2",
+            "-std=gnu11",
+            "-DPy_LIMITED_API=0x030b0000",
+        ),
         *(f"-I{system}/usr/include/{_PYTHON}", "-idirafter", system / "usr/include"),
-        *(source, "-o", made / "module"),
+        *(f"-I{_CORE}", source, *sorted(_CORE.glob("*.c")), "-o", made / "module"),
     )
 
 
