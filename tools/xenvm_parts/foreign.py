@@ -95,16 +95,10 @@ def _compile(made: Path, system: Path) -> None:
     source = made / "module.c"
     run(_VENV / "bin/python", "-c", _EMIT, source, cwd=CHECKOUT)
     run(
-        *(
-            "aarch64-linux-gnu-gcc",
-            "-shared",
-            "-fPIC",
-            "-O2",
-            "-std=gnu11",
-            "-DPy_LIMITED_API=0x030b0000",
-        ),
-        *(f"-I{system}/usr/include/{_PYTHON}", "-idirafter", system / "usr/include"),
-        *(f"-I{_CORE}", source, *sorted(_CORE.glob("*.c")), "-o", made / "module"),
+        *("aarch64-linux-gnu-gcc", "-shared", "-fPIC", "-O2", "-std=gnu11"),
+        *("-DPy_LIMITED_API=0x030b0000", f"-I{system}/usr/include/{_PYTHON}", f"-I{_CORE}"),
+        *("-idirafter", system / "usr/include", "-o", made / "module"),
+        *[source, *sorted(_CORE.glob("*.c"))],
     )
 
 
