@@ -43,25 +43,27 @@ class Bindings(Mapping[int, Binding]):
         raise KeyError(port)
 
     def __iter__(self) -> Iterator[int]:
-        return iter([entry.port for entry in self._entries()])
+        return iter(self._copy())
 
     def __len__(self) -> int:
         return lib.handle_bindings(self._handle, ffi.NULL, 0)
 
     def items(self) -> ItemsView[int, Binding]:
         """Return the ports and bindings of one moment, in order of port."""
-        return {entry.port: _binding(entry) for entry in self._entries()}.items()
+        return self._copy().items()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({dict(self.items())})"
+        return f"{type(self).__name__}({self._copy()})"
 
-    def _entries(self) -> list[Any]:
+    def _copy(self) -> dict[int, Binding]:
         room, count = 0, len(self)
         while count > room:
             room = count + 16
             entries = ffi.new("struct binding[]", room)
             count = lib.handle_bindings(self._handle, entries, room)
-        return sorted(entries[0:count], key=lambda entry: entry.port) if room else []
+        # The entries are in memory that lives no longer than this call.
+        made = [(entries[i].port, _binding(entries[i])) for i in range(count)] if room else []
+        return dict(sorted(made))
 
 
 def tell(handle: Any, port: int, binding: Binding) -> None:  # noqa: ANN401

@@ -8,6 +8,7 @@ from pyxenevtchn import (
     DOMID_FIRST_RESERVED,
     DOMID_IO,
     DOMID_SELF,
+    Binding,
     EventChannel,
     Request,
     Virq,
@@ -175,6 +176,18 @@ def test_a_kernel_never_forgets_how_high_a_port_it_has_seen(
     with pytest.raises(OSError, match="unbind") as caught:
         channel.unbind(highest)
     assert caught.value.errno == errno.ENOTCONN
+
+
+def test_a_handle_knows_hundreds_of_bindings(channel: EventChannel) -> None:
+    expected = {}
+    for _ in range(100):
+        near = channel.bind_unbound_port(DOMID_SELF)
+        far = channel.bind_interdomain(DOMID_SELF, near)
+        expected[near] = Binding(Request.BIND_UNBOUND_PORT, None, DOMID_SELF)
+        expected[far] = Binding(Request.BIND_INTERDOMAIN, None, DOMID_SELF, near)
+    assert dict(channel.bindings) == dict(channel.bindings.items()) == expected
+    assert list(channel.bindings) == sorted(expected)
+    assert len(channel.bindings) == 200
 
 
 def test_a_handle_knows_its_bindings(channel: EventChannel) -> None:
