@@ -14,7 +14,7 @@ from .handle import BOUND, Batch
 from .opening import adopt_device, open_device
 from .receiver import Receiver
 
-_notify = lib.handle_notify
+_bind, _notify = lib.handle_bind, lib.handle_notify
 
 
 class EventChannel(Receiver):
@@ -279,21 +279,20 @@ class EventChannel(Receiver):
         if result < 0:
             self._fail(Request.RESTRICT_DOMID, (domid,), result)
 
-    def _bind(self, request: Request, *arguments: int) -> int:
+    def _bind(self, request: Request, first: int, second: int = 0) -> int:
         """Make a request that binds a port, and return the port."""
-        batch = Batch()
+        batches = self._batches
+        try:
+            batch = batches.pop()
+        except IndexError:
+            batch = Batch()
         words = batch.words
         try:
-            port = lib.handle_bind(
-                self._handle,
-                batch.pointer,
-                NUMBERS[request],
-                *arguments,
-                *(0,) * (2 - len(arguments)),
-            )
+            port = _bind(self._handle, batch.pointer, NUMBERS[request], first, second)
             if port < 0:
-                self._fail_bind(request, arguments, port)
+                self._fail_bind(request, (first, second)[: len(request.parameters)], port)
             words[BOUND] = 0
+            batches += (batch,)
             return port  # noqa: TRY300 - see receiver.py
         except BaseException:
             lib.handle_put_back(self._handle, batch.pointer)
