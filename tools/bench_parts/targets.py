@@ -21,8 +21,8 @@ USER_SPACE_LEAST = {
 # By case and subject: the least ratio of the case's first value to the subject's.
 LEAST = {
     ("drain 1,000 ports", "this, wait/unmask"): 40.0,
-    ("drain 1,000 ports", "this, events()"): 30.0,
-    ("drain 1,000 ports", "this, asyncio"): 10.0,
+    ("drain 1,000 ports", "this, events()"): 10.0,
+    ("drain 1,000 ports", "this, asyncio"): 5.0,
     ("notify 1,000 ports", "this, notify_many"): 1 / 1.05,
     ("one event", "this, wait(unmask=)"): 1 / 1.25,
     ("one event", "this, await read()"): 1 / 1.5,
