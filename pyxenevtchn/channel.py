@@ -316,9 +316,11 @@ class EventChannel(Receiver):
 
     def _fail_notify(self, ports: Iterable[int], result: int) -> NoReturn:
         """Raise the error of a notification of some ports, of which none was made."""
-        for port in ports:
-            binding = self.bindings.get(port)
-            if result == lib.HAS_VIRQ and binding and binding.virq is not None:
+        if result != lib.HAS_VIRQ:
+            self._fail(Request.NOTIFY, tuple(ports)[:1], result)
+        bound = {port: self.bindings.get(port) for port in ports}
+        for port, binding in bound.items():
+            if binding and binding.virq is not None:
                 name = virq_name(binding.virq)
                 raise ValueError(f"port {port} is bound to VIRQ {name} and has no other end")
-        self._fail(Request.NOTIFY, tuple(ports)[:1], result)
+        raise ValueError("a port was bound to a VIRQ, and has been unbound meanwhile")
